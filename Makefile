@@ -159,7 +159,7 @@ tests/browser/node_modules/.installed: tests/browser/package.json tests/browser/
 	@.cache/prices/bin/python -m pip install --quiet --disable-pip-version-check --upgrade genai-prices
 	@touch $@
 
-frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/inbox.html frontend/demo.html frontend/vite.config.ts frontend/vite.widget.config.ts frontend/vite.pdf.config.ts frontend/compress.mjs $(shell find frontend/src -type f 2>/dev/null)
+frontend/dist/index.html: frontend/node_modules/.installed frontend/index.html frontend/inbox.html frontend/demo.html frontend/vite.config.ts frontend/vite.widget.config.ts frontend/vite.pdf.config.ts frontend/vite.diagram.config.ts frontend/vite.onefile.ts frontend/compress.mjs $(shell find frontend/src -type f 2>/dev/null)
 	@echo "building the page"
 	@cd frontend && $(NPM) run --silent build
 	@touch $@

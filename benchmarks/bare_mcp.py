@@ -6,22 +6,31 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Any
+from typing import Any, cast
 
 import mcp_types as types
 import uvicorn
 import uvloop
 from mcp.server.lowlevel.server import Server
 
+from gateway.apps.shop.cart import Shop
 from gateway.apps.shop.catalog import SHIPPED, load
 from gateway.apps.shop.tools import described
 
 STORE = "nitzat-haduvdevan"
 
 
+class Pictures:
+    """A shop without a path before its addresses."""
+
+    def picture_address(self, image: str) -> str:
+        return image
+
+
 def build() -> Server[Any]:
     """Three tools that answer with what the shop's answer with."""
-    products = [described(product) for product in load(SHIPPED / STORE, STORE)]
+    shop = cast("Shop", Pictures())
+    products = [described(product, shop) for product in load(SHIPPED / STORE, STORE)]
     carts: dict[str, dict[str, int]] = {}
 
     async def call_tool(_context: Any, params: types.CallToolRequestParams) -> types.CallToolResult:

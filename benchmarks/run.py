@@ -42,7 +42,7 @@ PARTS: Final = {
     "http": Part(50, ("--seconds", "1", "--rounds", "3")),
     "peer_identity": Part(50, ("100",)),
     "peers": Part(70, ("10",)),
-    "shop": Part(40, ("--quick",)),
+    "shop": Part(60, ("--quick",)),
     "snapshots": Part(50, ("5",)),
     "sockets": Part(50, ("200", "10", "1000")),
     "streams": Part(150, ("--quick",)),

@@ -11,7 +11,7 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.app import Gateway
-from gateway.config.tables import Config
+from gateway.config.tables import Config, WorkersConfig
 
 
 class Answered(Struct):
@@ -73,6 +73,7 @@ class Inside:
 @contextlib.asynccontextmanager
 async def inside_gateway(directory: pathlib.Path, **tables: Any) -> AsyncIterator[Inside]:
     """Opens a gateway with its store in memory; `tables` are tables of its configuration."""
+    tables.setdefault("workers", WorkersConfig(spares=0))  # they are counted
     gateway = Gateway(Config(data_dir=str(directory), store="memory://", **tables))
     async with gateway.lifespan():
         yield Inside(gateway)

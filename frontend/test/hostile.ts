@@ -96,6 +96,21 @@ export const HOSTILE: Record<string, (n: number) => string> = {
   },
   "almost definitions": (n) => times("[a]: ", n),
   "a definition of blanks": (n) => `[a]:${times(" ", n)}`,
+  "dollars": (n) => times("$", n),
+  "dollars around letters": (n) => times("$a", n),
+  "dollars before letters": (n) => times("$a ", n),
+  "double dollars": (n) => times("$$ a", n),
+  "dollars that are taken away": (n) => `$${times("\\$", n)}`,
+  "formulas": (n) => times("$a_1$ ", n),
+  "formulas without an end": (n) => times("\\(a \\[b ", n),
+  "formulas with code": (n) => `${half("\\(", "`\\)", n)}`,
+  "formulas on many lines": (n) => times("$$\na\n", n),
+  "a formula without an end": (n) => `$$\n${times("a\n", n)}`,
+  "formulas in quotes": (n) => times("> $$\n> = b\n", n),
+  "footnotes": (n) => times("[^a]: b\n", n),
+  "footnotes in footnotes": (n) => times("[^a]: [^b]: ", n),
+  "a long footnote": (n) => `[^a]: ${times("b\n\n    ", n)}`,
+  "references to footnotes": (n) => `${times("[^a]", n)}\n\n[^a]: b\n`,
   "paragraphs": (n) => times("a\n\n", n),
   "a paragraph": (n) => times("a b\n", n),
   "one line": (n) => times("word ", n),
@@ -112,8 +127,8 @@ export const HOSTILE: Record<string, (n: number) => string> = {
 };
 
 const PARTS = [
-  ..."*_~`[]()!<>#-+|\\\n\n\n \t&:.@".split(""),
-  ..."a word|1. |- |> |```\n|~~~|[a](b)|[a]: http://b\n|<b>|</b>|<br>|http://a.b|www.a|&amp;|    |\n\n|שלום|👩‍👧|- [ ] |# |===\n".split("|"),
+  ..."*_~`$[]()!<>#-+|\\\n\n\n \t&:.@".split(""),
+  ..."a word|1. |- |> |```\n|~~~|[a](b)|[a]: http://b\n|<b>|</b>|<br>|http://a.b|www.a|&amp;|    |\n\n|שלום|👩‍👧|- [ ] |# |===|$x$|\\(|\\)|\\[|\\]|[^a]|\n[^a]: |$$\n\n".split("|"),
   "|a|b|\n|-|-|\n",
   "<details>\n",
 ];

@@ -6,6 +6,9 @@ import { gzipSync } from "node:zlib";
 /** The bound, in kilobytes. */
 export const FIRST_VISIT_MOST = 90;
 
+/** And with what draws an answer, which comes along as soon as there is one. */
+export const WITH_ANSWER_MOST = 96;
+
 const dist = new URL("../dist/", import.meta.url);
 
 /** Bytes on the wire by file: of all assets, and of those that a first visit fetches in each language. */

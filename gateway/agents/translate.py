@@ -1,4 +1,4 @@
-"""ACP `session/update` → events. Pure: no I/O, no clock.
+"""ACP `session/update` → events. Pure: no I/O, no clock but the one that it is given.
 
 Guarantees: order is kept; neighbouring text of one message becomes one delta; a tool call, a thought or other
 content ends the message, later text gets a new id; an update of an unknown kind or shape is passed on as it
@@ -8,6 +8,7 @@ that is odd counts as absent (worker/foreign.py).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, cast
 
@@ -172,10 +173,12 @@ class Translator:
         on_odd: OnOdd = foreign.ignored,
         *,
         turn_of_call: Callable[[str], str | None] = lambda _call_id: None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`turn_of_call`: which turn a call of the conversation belongs to."""
+        """`turn_of_call`: which turn a call of the conversation belongs to. `now`: seconds of a clock."""
         self._on_odd = on_odd
         self._turn_of_call = turn_of_call
+        self._now = now
         self._turn_id = OUTSIDE_TURN
         self._count = 0
         self._open_id: str | None = None
@@ -185,8 +188,8 @@ class Translator:
         """Of each call, by the agent's id: its turn, and the log's id."""
         self._has_forgotten = False
         self._tool_names: dict[str, str] = {}
-        self._under_way: set[str] = set()
-        """Calls of this turn that have not ended, by the agent's ids."""
+        self._under_way: dict[str, float] = {}
+        """Calls of this turn that have not ended, by the agent's ids, and when each began."""
         self._has_more_under_way = False
         """Whether there were too many of them to be remembered."""
         self._claims = claims.Claims()
@@ -240,7 +243,7 @@ class Translator:
             del self._tool_calls[oldest]
             self._has_forgotten = True
             self._has_more_under_way = self._has_more_under_way or oldest in self._under_way
-            self._under_way.discard(oldest)
+            self._under_way.pop(oldest, None)
 
     def asked(self, call: AskedToolCall, *, stand_in: str) -> ev.ToolCall | None:
         """What a permission request says of the call that it is about; None if that is no more than a name.
@@ -255,7 +258,7 @@ class Translator:
         fields["title"] = call.title or ("" if is_new else None)
         shown = self._tool_call(_ToolCall(**fields))
         if is_new and not call.has_body:
-            self._under_way.discard(agent_id)  # no more than the question itself
+            self._under_way.pop(agent_id, None)  # no more than the question itself
         return shown
 
     def events(self, updates: Sequence[Raw]) -> list[ev.EventData]:
@@ -388,7 +391,7 @@ class Translator:
             self._tool_names[known[1]] = tool
             if len(self._tool_names) > CALLS:
                 del self._tool_names[next(iter(self._tool_names))]
-        self._note_way(update, known[0])
+        seconds = self._note_way(update, known[0])
         return ev.ToolCall(
             known[1],
             known[0],
@@ -399,13 +402,18 @@ class Translator:
             locations=_not_null(update.locations),
             raw_input=_not_null(update.raw_input),
             raw_output=_not_null(update.raw_output),
+            seconds=seconds or UNSET,
         )
 
-    def _note_way(self, update: _ToolCall | _ToolCallUpdate, turn_id: str) -> None:
+    def _note_way(self, update: _ToolCall | _ToolCallUpdate, turn_id: str) -> int:
+        """Notes that a call goes on or has ended; returns how many whole seconds one that ended took."""
+        call_id = update.tool_call_id
         if update.status in ("completed", "failed"):
-            self._under_way.discard(update.tool_call_id)
-        elif update.tool_call_id in self._tool_calls and turn_id == self._turn_id:
-            self._under_way.add(update.tool_call_id)
+            now = self._now()
+            return int(now - self._under_way.pop(call_id, now))
+        if call_id in self._tool_calls and turn_id == self._turn_id:
+            self._under_way.setdefault(call_id, self._now())
+        return 0
 
     def _end_message(self) -> None:
         self._open_id = None

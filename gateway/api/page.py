@@ -49,6 +49,17 @@ _PDF_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+DIAGRAM: Final = "diagram.html"
+"""Draws a diagram that an agent wrote, in a frame of the page like a PDF's, and gives the page a picture."""
+_DIAGRAM_HEADERS: Final = {
+    **_PDF_HEADERS,
+    "Content-Security-Policy": (
+        "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    ),
+}
+FRAMED: Final = {PDF: _PDF_HEADERS, DIAGRAM: _DIAGRAM_HEADERS}
+"""Pages that are shown only inside a page of ours → their headers."""
 OFFERED: Final = (".html", ".js")
 """Files that are there only if an application offers them."""
 _UNBUILT: Final = "The page is not built. Run `make page`, or install the package with `pip install .`.\n"
@@ -65,7 +76,7 @@ def routes(pages: Mapping[str, str], files: Mapping[str, Mapping[str, str]]) -> 
 
     pages = {"/": "index.html", **pages}
     found: list[BaseRoute] = [_page_route(path, root, name, HEADERS) for path, name in pages.items()]
-    found.append(_page_route(f"/{PDF}", root, PDF, _PDF_HEADERS))
+    found += [_page_route(f"/{name}", root, name, headers) for name, headers in FRAMED.items()]
     if root is not None:
         assets = _Assets(directory=root / "assets", check_dir=False)
         folders = sorted({path.rpartition("/")[0] for path in pages})

@@ -269,6 +269,8 @@ class ToolCall(Struct, frozen=True, gc=False, tag="tool_call"):
     locations: Raw | UnsetType = UNSET
     raw_input: Raw | UnsetType = UNSET
     raw_output: Raw | UnsetType = UNSET
+    seconds: int | UnsetType = UNSET
+    """How long it took, as far as the gateway saw; absent: it goes on, or took less than a second."""
 
 
 class Plan(Struct, frozen=True, gc=False, tag="plan"):

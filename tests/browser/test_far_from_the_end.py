@@ -1,4 +1,4 @@
-"""Reading far from the end: what is not here yet is fetched, found, addressed and printed, and nothing moves."""
+"""Far from the end: what is not here yet is fetched, found, addressed and printed, and nothing moves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from tests.streams import state_when
 MESSAGES: Final = 600
 NODES_MOST: Final = 3_000
 PARTS: Final = 2_500
-TOOL: Final = {"tool": {"title": "Look around", "kind": "read", "input": {"where": "here"}, "output": "a tree"}}
+TOOL: Final = {
+    "tool": {"title": "Look around", "kind": "read", "input": {"where": "here"}, "output": "a tree"}
+}
 
 
 def _says(number: int) -> dict[str, Any]:
@@ -24,10 +26,13 @@ def _says(number: int) -> dict[str, Any]:
     return {"update": {**chunk, "content": {"type": "text", "text": text}}}
 
 
-LONG: Final = "".join(f"## Part {n}\n\nSome *words* of it, {'and more ' * 40}\n\n- one\n- two\n\n" for n in range(PARTS))
+LONG: Final = "".join(
+    f"## Part {n}\n\nSome *words* of it, {'and more ' * 40}\n\n- one\n- two\n\n" for n in range(PARTS)
+)
+CHUNKS: Final = [LONG[at : at + 50_000] for at in range(0, len(LONG), 50_000)]
 SCENARIOS: Final[dict[str, Any]] = {
     "talker": {"turns": [[_says(number) for number in range(MESSAGES)], [{"sleep": 100}, {"say": "Again."}]]},
-    "writer": {"turns": [[{"say": {"chunks": [LONG[at : at + 50_000] for at in range(0, len(LONG), 50_000)]}}]]},
+    "writer": {"turns": [[{"say": {"chunks": CHUNKS}}]]},
     "worker": {"turns": [[TOOL, *[_says(number) for number in range(150)]]]},
 }
 IN_SIGHT: Final = """
@@ -131,7 +136,7 @@ async def test_words_are_found_wherever_they_are_also_on_a_narrow_phone(
     await page.keyboard.press("Enter")
     await expect(count).to_have_text("2 of 11")
     await expect(page.get_by_text("Message number 88.")).to_be_in_viewport()
-    await page.wait_for_function("CSS.highlights.get('found-here').size === 1")
+    await page.wait_for_function("() => CSS.highlights.get('found-here').size === 1")
     await field.fill("no such words")
     await expect(count).to_have_text("Not found")
     assert await page.evaluate("document.documentElement.scrollWidth") <= 320

@@ -29,7 +29,8 @@ class Got:
 def site(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Starlette:
     """An app of nothing but a page, of which some files are compressed."""
     (tmp_path / "assets").mkdir()
-    for name in ("index.html", "pdf.html", "widget.js", "assets/index-abc.js", "assets/small.js"):
+    pages = ("index.html", "pdf.html", "diagram.html")
+    for name in (*pages, "widget.js", "assets/index-abc.js", "assets/small.js"):
         (tmp_path / name).write_bytes(SCRIPT)
         if name != "assets/small.js":
             (tmp_path / f"{name}.gz").write_bytes(gzip.compress(SCRIPT))
@@ -110,8 +111,9 @@ async def test_a_compressed_file_has_no_address_of_its_own(site: Starlette, path
     assert (await get(site, path)).status == 404
 
 
-async def test_what_draws_a_pdf_has_no_origin_and_loads_nothing(site: Starlette) -> None:
-    frame = (await get(site, "/pdf.html")).headers
+@pytest.mark.parametrize("path", ["/pdf.html", "/diagram.html"])
+async def test_what_draws_in_a_frame_has_no_origin_and_loads_nothing(site: Starlette, path: str) -> None:
+    frame = (await get(site, path)).headers
     policy = [one.split() for one in frame["content-security-policy"].split(";")]
     assert policy[:2] == [["sandbox", "allow-scripts"], ["default-src", "'none'"]]
     assert ["frame-ancestors", "'self'"] in policy

@@ -52,6 +52,26 @@ def test_a_tool_call_ends_the_message(translator: Translator) -> None:
     ]
 
 
+def test_a_call_that_took_a_second_or_more_says_so_when_it_ends() -> None:
+    times = iter([10.0, 11.0, 12.9, 20.0, 20.9])
+    translator = Translator(now=lambda: next(times))
+    translator.begin_turn("t1")
+    steps = [("a", "pending"), ("a", "in_progress"), ("a", "completed"), ("b", "pending"), ("b", "failed")]
+    kinds = {"pending": "tool_call"}
+    updates = [
+        raw({"sessionUpdate": kinds.get(status, "tool_call_update"), "toolCallId": name, "status": status})
+        for name, status in steps
+    ]
+    events = translator.events(updates)
+    assert [event.seconds for event in events if isinstance(event, ev.ToolCall)] == [
+        UNSET,
+        UNSET,
+        2,
+        UNSET,
+        UNSET,
+    ]
+
+
 def test_an_update_of_an_unseen_tool_call_makes_it(translator: Translator) -> None:
     update = raw({"sessionUpdate": "tool_call_update", "toolCallId": "c", "status": "in_progress"})
     assert translator.events([update]) == [ev.ToolCall("c", "t1", title="c", status="in_progress")]

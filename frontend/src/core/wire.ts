@@ -184,6 +184,8 @@ export interface ToolCall {
   locations?: AcpLocation[] | null;
   raw_input?: unknown;
   raw_output?: unknown;
+  /** How long it took, as far as the gateway saw; absent: it goes on, or took less than a second. */
+  seconds?: number;
 }
 
 /** The agent's plan for a turn: ACP's PlanEntry objects; the whole list each time. */

@@ -91,7 +91,6 @@ export const english = {
   killText: "This stops the agent of {who} immediately, and interrupts its turn. The conversation is kept.",
   parkTitle: "Park this session?",
   parkText: "This stops the idle agent of {who} and frees its memory. The next message starts it again.",
-  search: "Search",
   searchSessions: "Search sessions",
   anyState: "Any state",
   anyAgent: "Any agent",
@@ -102,7 +101,6 @@ export const english = {
   alarmCount: "Alarms: {n}",
   alarms: "Alarms",
   since: "since {time}",
-  whatToDo: "What to do",
   checkStore: "Store",
   checkDisk: "Disk",
   checkForkserver: "Fork server",
@@ -173,7 +171,6 @@ export const english = {
   enableTenantText: "Everybody of {name} is served again.",
   tenantDisabled: "The tenant {name} is disabled.",
   tenantEnabled: "The tenant {name} is enabled.",
-  inConfiguration: "in the configuration",
   stored: "Stored sessions",
   audit: "Audit log",
   logLines: "Log",
@@ -200,8 +197,6 @@ export const english = {
   level: "Level",
   logger: "Part",
   text: "Text",
-  close: "Close",
-  sections: "Sections",
 } as const;
 
 export type Word = keyof typeof english;

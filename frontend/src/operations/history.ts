@@ -58,7 +58,7 @@ export class Series {
   /** Adds what was polled; `errors` are failed answers a minute, if that is known. */
   add(at: number, overview: Overview, errors: number | null): void {
     const now = { ...overview, errors_per_minute: errors } as unknown as Record<string, number | null>;
-    if (this.times.length === 0) this.#lastMinute = at;
+    if (this.#minutes.length + this.#polled.length === 0) this.#lastMinute = at;
     this.#polled.push({ at, values: NAMES.map((name) => drawn(now[LINES[name][0]], name)) });
     while (this.#polled.length > HISTORY_MOST) this.#thin(this.#polled.shift());
   }

@@ -85,7 +85,7 @@ function Refused({ status }: { status: number }) {
   );
 }
 
-const Code = lazily(() => import("./Markdown.tsx").then((loaded) => loaded.Code));
+const Code = lazily(() => import("./Code.tsx").then((loaded) => loaded.Code));
 
 const HOW = `AGENT_MODEL_URL=https://api.example.com/v1 \\
 AGENT_MODEL=model-name \\

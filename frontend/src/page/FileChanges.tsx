@@ -2,10 +2,10 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { ApiError, encodedPath, type FileChanges } from "../core/index.ts";
+import { Diff } from "./Diff.tsx";
 import { plain, sizeText } from "./filewords.ts";
 import { useConversation, usePage } from "./page.ts";
 import { language, t } from "./preferences.ts";
-import { Diff } from "./ToolCall.tsx";
 
 const TURNS_MOST = 200;
 const FILES_MOST = 200;

@@ -2,9 +2,11 @@
 
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { ApiError, csvTable, type FileEntry, type FileLink, type FileTree, parentOf, shownPath } from "../core/index.ts";
+import { languageOfFile } from "./filelanguages.ts";
 import { plain, sizeText, useTree } from "./filewords.ts";
 import { Icon } from "./icons.tsx";
-import { Code, Markdown } from "./Markdown.tsx";
+import { Code } from "./Code.tsx";
+import { Markdown } from "./Markdown.tsx";
 import { usePage } from "./page.ts";
 import { Pdf } from "./Pdf.tsx";
 import { t } from "./preferences.ts";
@@ -107,7 +109,7 @@ function Text({ tree, path, kind }: ShownProps) {
     <div class="file-text" data-testid="file-text">
       {kind === "markdown" && <Markdown text={read.text} isStreaming={false} />}
       {kind === "csv" && <CsvRows text={read.text} />}
-      {kind === "text" && <Lines text={read.text} language={languageOf(path)} />}
+      {kind === "text" && <Lines text={read.text} language={languageOfFile(path)} />}
       {isCut && <p class="quiet">{t("fileCut", { size: sizeText(TEXT_MOST) })}</p>}
     </div>
   );
@@ -154,15 +156,4 @@ function CsvRows({ text }: { text: string }) {
       {isCut && <p class="quiet">{t("tableCut")}</p>}
     </div>
   );
-}
-
-const LANGUAGES: Record<string, string> = {
-  py: "python", js: "javascript", mjs: "javascript", cjs: "javascript", jsx: "javascript", ts: "typescript",
-  tsx: "typescript", rb: "ruby", rs: "rust", sh: "bash", yml: "yaml", htm: "html", kt: "kotlin", md: "markdown",
-  cs: "csharp", h: "c", hpp: "cpp", cc: "cpp", toml: "ini", cfg: "ini",
-}; // prettier-ignore
-
-function languageOf(path: string): string {
-  const suffix = /\.(\w+)$/.exec(path)?.[1]?.toLowerCase() ?? "";
-  return LANGUAGES[suffix] ?? suffix;
 }

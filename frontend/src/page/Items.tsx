@@ -16,6 +16,7 @@ import {
 } from "../core/index.ts";
 import { AttachedFiles } from "./Attachments.tsx";
 import { AnswerActions, FilesChangedView, FilesRestoredView, ForkedView, MessageActions } from "./Branches.tsx";
+import { durationText } from "./duration.ts";
 import { Icon } from "./icons.tsx";
 import { useKeptOpen } from "./kept-open.ts";
 import { lazily } from "./lazy.tsx";
@@ -24,6 +25,7 @@ import { nameOf } from "./people.ts";
 import { PlainText } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
+import { useThinkingTime } from "./thinking.ts";
 
 const Content = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.Content));
 const EgressAskedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressAskedView));
@@ -181,6 +183,8 @@ export function OutgoingMessage({ message, isSentLater }: { message: Outgoing; i
 }
 
 function ThoughtView({ item }: { item: ThoughtItem }) {
+  const seconds = useThinkingTime(item);
+  const over = seconds === null ? t("thought") : t("thoughtFor", { time: durationText(seconds) });
   const [isOpen, setOpen] = useKeptOpen("thought", item.id, false);
   return (
     <details
@@ -191,7 +195,7 @@ function ThoughtView({ item }: { item: ThoughtItem }) {
     >
       <summary>
         <Icon name="think" />
-        <span class={item.is_streaming ? "shimmer" : ""}>{item.is_streaming ? t("thinking") : t("thought")}</span>
+        <span class={item.is_streaming ? "shimmer" : ""}>{item.is_streaming ? t("thinking") : over}</span>
         <Icon name="chevron" class="tool-chevron" />
       </summary>
       <div class="thought-text" dir="auto">
@@ -221,7 +225,10 @@ function PlanView({ item }: { item: PlanItem }) {
       <ol>
         {item.entries.slice(0, ENTRIES_MOST).map((entry, place) => (
           <li key={place} class={`plan-${entry.status ?? "pending"}`} dir="auto">
-            <span class="plan-mark">{entry.status === "completed" && <Icon name="check" />}</span>
+            <span class="plan-mark" aria-hidden="true">
+              {entry.status === "completed" && <Icon name="check" />}
+            </span>
+            <span class="sr-only">{planWord(entry.status)}: </span>
             <span>{clipped(entry.content, WORDS_MOST)}</span>
           </li>
         ))}
@@ -234,6 +241,10 @@ function PlanView({ item }: { item: PlanItem }) {
 /** The gateway's own words, until those of the reader's language are here. */
 function OwnWords({ item }: { item: NoticeItem }) {
   return <>{clipped(item.text, WORDS_MOST)}</>;
+}
+
+function planWord(status: string | undefined): string {
+  return t(status === "completed" ? "planDone" : status === "in_progress" ? "planNow" : "planOpen");
 }
 
 function NoticeView({ item }: { item: NoticeItem }) {

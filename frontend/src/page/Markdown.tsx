@@ -1,13 +1,15 @@
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { CopyButton } from "./Copy.tsx";
-import { highlighter } from "./highlighter.ts";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { MarkdownDocument, Span } from "../core/markdown/index.ts";
-import { type Block, newDocument, sanitised } from "./markdown.ts";
+import { Code } from "./Code.tsx";
+import { Diagram } from "./Diagram.tsx";
+import { useFormulas } from "./formulas.ts";
+import { type Block, newDocument } from "./markdown.ts";
+import { toNote } from "./notes.ts";
+import { PlainText } from "./Pieces.tsx";
+import { t } from "./preferences.ts";
 import { isOnPaper, revealed, wholeId } from "./reveal.ts";
 import { Section } from "./Section.tsx";
-import { type SectionOfText, sectionsOf } from "./sections.ts";
-import { Later, PlainText, UNSEEN } from "./Pieces.tsx";
-import { clipped, piecesOf } from "../core/pieces.ts";
+import { type SectionOfText, sectionsOf, SHORT } from "./sections.ts";
 import { slices } from "./slices.ts";
 
 /** A growing answer is drawn this often; long ones less often, so that drawing takes a fifth of the time at most. */
@@ -37,7 +39,7 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
   const place = revealed.value;
   const at = place !== null && place.kind === "message" && place.id === id ? place.at : -1;
   return (
-    <div class="md" aria-busy={!made.isDone}>
+    <div class="md" aria-busy={!made.isDone} onClick={toNote}>
       {sections.map((section, place) => (
         <Section
           key={place}
@@ -71,7 +73,7 @@ function useRead(text: string, isWhole: boolean, cost: { current: number }): Mar
   const [round, setRound] = useState(0);
   const before = performance.now();
   made.set(text, isWhole);
-  made.advance((weight) => isOnPaper.value || slices.admits(weight * READING));
+  made.advance((weight) => isOnPaper.value || text.length <= SHORT || slices.admits(weight * READING));
   const last = made.blocks.at(-1);
   if (!isWhole && last?.kind === "html") void last.html; // made here, so that it is counted
   cost.current = performance.now() - before;
@@ -83,7 +85,10 @@ function useRead(text: string, isWhole: boolean, cost: { current: number }): Mar
 }
 
 function BlockView({ block, isGrowing }: { block: Block; isGrowing: boolean }) {
-  if (block.kind === "code") return <Code code={block.code} language={block.language} isGrowing={isGrowing} />;
+  if (block.kind === "code") {
+    if (block.language === "mermaid" && !isGrowing) return <Diagram code={block.code} />;
+    return <Code code={block.code} language={block.language} isGrowing={isGrowing} />;
+  }
   if (block.kind === "plain") {
     return (
       <div class="md-plain" dir="auto">
@@ -91,53 +96,17 @@ function BlockView({ block, isGrowing }: { block: Block; isGrowing: boolean }) {
       </div>
     );
   }
-  const style = block.isHeading ? "md-block md-heading" : "md-block";
-  return <div class={style} dir="auto" dangerouslySetInnerHTML={{ __html: block.html }} />;
+  return <HtmlBlock html={block.html} isHeading={block.isHeading} />;
 }
 
-interface CodeProps {
-  code: string;
-  language: string;
-  isGrowing?: boolean;
+function HtmlBlock({ html, isHeading }: { html: string; isHeading: boolean }) {
+  const shown = withWideTables(useFormulas(html));
+  return <div class={isHeading ? "md-block md-heading" : "md-block"} dir="auto" dangerouslySetInnerHTML={{ __html: shown }} />;
 }
 
-export function Code({ code, language, isGrowing = false }: CodeProps) {
-  const [html, setHtml] = useState<string | null>(null);
-  useEffect(() => {
-    setHtml(null);
-    if (isGrowing || !language) return undefined;
-    return highlighter.colour(code, language, (made) => setHtml(made === null ? null : sanitisedCode(made)));
-  }, [code, language, isGrowing]);
-  return (
-    <figure class="code" dir="ltr">
-      <figcaption>
-        <span>{clipped(language || "text", 40)}</span>
-        <CopyButton text={code} />
-      </figcaption>
-      <pre tabIndex={0}>
-        {html === null || isGrowing ? <Uncoloured code={code} /> : <code dangerouslySetInnerHTML={{ __html: html }} />}
-      </pre>
-    </figure>
-  );
-}
-
-function Uncoloured({ code }: { code: string }) {
-  const pieces = useMemo(() => piecesOf(code), [code]);
-  if (pieces.length === 1) return <code>{code}</code>;
-  return (
-    <>
-      {pieces.map((piece, place) => (
-        <Later key={place} weight={piece.length * UNSEEN}>
-          <code class="piece">{piece}</code>
-        </Later>
-      ))}
-    </>
-  );
-}
-
-/** highlight.js escapes by itself; this holds it to spans of its own classes. */
-function sanitisedCode(html: string): string {
-  return /<(?!\/?span\b)/i.test(html) ? sanitised(html) : html;
+/** A table scrolls inside itself, from the keyboard too. */
+function withWideTables(html: string): string {
+  return html.replaceAll('<div class="wide">', `<div class="wide" tabindex="0" role="group" aria-label="${t("table")}">`);
 }
 
 function useThrottled(text: string, isStreaming: boolean, cost: { current: number }): string {

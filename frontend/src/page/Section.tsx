@@ -11,7 +11,7 @@ import { ELEMENTS_MOST, type Span } from "../core/markdown/index.ts";
 import { type Block, elementsOf } from "./markdown.ts";
 import { canWatch, isInUse, whenNear } from "./nearness.ts";
 import { isOnPaper } from "./reveal.ts";
-import { heightOf, type SectionOfText } from "./sections.ts";
+import { heightOf, type SectionOfText, SHORT } from "./sections.ts";
 import { slices } from "./slices.ts";
 
 /** How far out of sight a section is drawn already. */
@@ -40,7 +40,8 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   const [isNear, setNear] = useState(isAlone || !canWatch);
   const isDrawn = isAlone || isNear || isHeld;
   const weights = spans.slice(section.from, section.to).map((span) => span.weight + BOX_WEIGHT);
-  const count = useAdmitted(weights, isDrawn);
+  const isShort = isAlone && section.end <= SHORT;
+  const count = useAdmitted(weights, isDrawn, isShort);
   useEffect(() => {
     const element = box.current;
     const scroller = element?.closest(".scroller");
@@ -77,14 +78,14 @@ function isTooMuch(number: number, shown: readonly Block[], elements: Map<number
 }
 
 /** How many of these may be drawn by now; the component draws again as more of them may. */
-function useAdmitted(weights: readonly number[], isOn: boolean): number {
+function useAdmitted(weights: readonly number[], isOn: boolean, isShort: boolean): number {
   const count = useRef(0);
   /** True if the next one has waited for its turn. */
   const isPaid = useRef(false);
   const [, setRound] = useState(0);
   if (!isOn) count.current = 0;
   for (; isOn && count.current < weights.length; count.current += 1) {
-    if (!isOnPaper.value && !isPaid.current && !slices.admits(weights[count.current] ?? 0)) break;
+    if (!isOnPaper.value && !isPaid.current && !slices.admits(weights[count.current] ?? 0) && !isShort) break;
     isPaid.current = false;
   }
   count.current = Math.min(count.current, weights.length);

@@ -1,15 +1,20 @@
 import { useMemo, useState } from "preact/hooks";
 import type { AcpContent, AcpToolContent, Key, PermissionItem, ToolCallItem } from "../core/index.ts";
 import { commandOf, isAllowed, placeOf, plainly, saysMore } from "./asked.ts";
-import { countOf, diffLines } from "./diff.ts";
+import { Diff } from "./Diff.tsx";
+import { durationText } from "./duration.ts";
 import { Icon, iconOf } from "./icons.tsx";
-import { Code, Markdown } from "./Markdown.tsx";
+import { Code } from "./Code.tsx";
+import { Markdown } from "./Markdown.tsx";
 import { useKeptOpen } from "./kept-open.ts";
 import { jsonText } from "./json.ts";
 import { AnswerIcon, AnswerText } from "./Answer.tsx";
+import { MoreLines } from "./MoreLines.tsx";
 import { Later } from "./Pieces.tsx";
 import { clipped, firstLines } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
+import { isNews, partsOf, type Place, placesOf, textOf } from "./toolparts.ts";
+import { changesOf, firstLineOf, wordsOfCall } from "./toolwords.ts";
 
 /** Tool output is shown up to here; the rest is in the export. */
 const LINES_MOST = 200;
@@ -30,10 +35,7 @@ interface ToolCallProps {
 export function ToolCallView({ item, answer }: ToolCallProps) {
   const status = item.status ?? "pending";
   const parts = partsOf(item.content);
-  const hasDiff = parts.some((part) => part.type === "diff");
-  // A person who answered has seen the diff; a rule has not.
-  const isSeen = answer !== undefined && answer.rule === undefined;
-  const [isOpen, setOpen] = useKeptOpen("tool_call", item.id, hasDiff && !isSeen);
+  const [isOpen, setOpen] = useKeptOpen("tool_call", item.id, isNews(item, answer));
   const hasBody = parts.length > 0 || placesOf(item.locations).length > 0 || item.raw_input != null || item.raw_output != null;
   return (
     <details
@@ -46,14 +48,14 @@ export function ToolCallView({ item, answer }: ToolCallProps) {
       <summary {...(answer && { "data-testid": "permission-answered" })}>
         <span class="sr-only">{t("tool")}: </span>
         <Icon name={iconOf(item.tool_kind)} class="tool-icon" />
-        <span class="tool-title">{clipped(item.title || item.tool_kind || t("tool"))}</span>
+        <CallLine item={item} isAnswered={answer !== undefined} />
         {answer && (
           <span class={`tool-answer ${isAllowed(answer) ? "is-allowed" : ""}`}>
             <AnswerIcon item={answer} />
             <AnswerText item={answer} />
           </span>
         )}
-        {!(answer && status === "pending") && <Status status={clipped(status, 40)} />}
+        {!(answer && status === "pending") && <Status status={clipped(status, 40)} seconds={item.seconds} />}
         <Icon name="chevron" class="tool-chevron" />
       </summary>
       {isOpen && hasBody && <Body item={item} />}
@@ -61,11 +63,49 @@ export function ToolCallView({ item, answer }: ToolCallProps) {
   );
 }
 
-function Status({ status }: { status: string }) {
+/** What was done with what. The agent's own title is there for who points at it, and if somebody answered to it. */
+function CallLine({ item, isAnswered }: { item: ToolCallItem; isAnswered: boolean }) {
+  const words = useMemo(() => wordsOfCall(item), [item]);
+  const changes = useMemo(() => changesOf(item.content), [item.content]);
+  const first = useMemo(() => firstLineOf(item), [item]);
+  const title = clipped(item.title || item.tool_kind || t("tool"));
+  const [before = "", behind = ""] = words ? t(words.key, { object: "\0" }).split("\0") : [];
+  return (
+    <span class="tool-words">
+      <span class="tool-title" title={words ? `${title}\n${words.whole}` : undefined}>
+        {words === null ? (
+          title
+        ) : (
+          <>
+            {before}
+            <bdi class="tool-object" dir="ltr">
+              {words.object}
+            </bdi>
+            {behind}
+            {isAnswered && <span class="quiet"> · {title}</span>}
+          </>
+        )}
+        {changes && (
+          <span class="diff-count" dir="ltr">
+            <span class="diff-plus">+{changes.added}</span> <span class="diff-minus">−{changes.removed}</span>
+          </span>
+        )}
+      </span>
+      {first !== "" && (
+        <span class="tool-first" dir="auto">
+          {first}
+        </span>
+      )}
+    </span>
+  );
+}
+
+function Status({ status, seconds }: { status: string; seconds: number | undefined }) {
   return (
     <span class={`status status-${status}`}>
-      {status === "completed" ? <Icon name="check" /> : <span class="status-dot" />}
+      {status === "completed" ? <Icon name="check" /> : status === "failed" ? <Icon name="close" /> : <span class="status-dot" />}
       {statusWord(status)}
+      {typeof seconds === "number" && <span class="tool-took">{durationText(seconds)}</span>}
     </span>
   );
 }
@@ -156,30 +196,6 @@ function Locations({ places }: { places: readonly Place[] }) {
   );
 }
 
-/** What a call brings along, as far as the agent's list can be read: the log keeps it as it came. */
-function partsOf(content: unknown): AcpToolContent[] {
-  if (!Array.isArray(content)) return [];
-  return content.filter((part) => typeof part === "object" && part !== null && !Array.isArray(part));
-}
-
-function textOf(value: unknown): string {
-  return typeof value === "string" ? value : "";
-}
-
-interface Place {
-  path: string;
-  line?: number;
-}
-
-/** The files that a call touches, as far as the agent's list can be read. */
-function placesOf(locations: unknown): Place[] {
-  if (!Array.isArray(locations)) return [];
-  return locations.flatMap((one: { path?: unknown; line?: unknown } | null) => {
-    if (typeof one?.path !== "string") return [];
-    return [typeof one.line === "number" ? { path: one.path, line: one.line } : { path: one.path }];
-  });
-}
-
 function Raw({ label, value }: { label: string; value: unknown }) {
   const text = typeof value === "string" ? value : jsonText(value);
   return (
@@ -223,51 +239,6 @@ function Clipped({ text, language }: { text: string; language: string }) {
       {more > 0 && <p class="quiet">{t("truncatedCharacters", { n: more })}</p>}
       {first.more > 0 && <MoreLines count={first.more} isWhole={isWhole} show={() => setWhole(true)} />}
     </>
-  );
-}
-
-/** How many lines are left out, and a way to see them, up to a bound. */
-function MoreLines({ count, isWhole, show }: { count: number; isWhole: boolean; show(): void }) {
-  return (
-    <p class="quiet more-lines">
-      {t("truncated", { n: count })}
-      {!isWhole && (
-        <button type="button" class="link" data-testid="show-all" onClick={show}>
-          {t("showAll")}
-        </button>
-      )}
-    </p>
-  );
-}
-
-export function Diff({ path, before, after }: { path: string; before: string; after: string }) {
-  const [isWhole, setWhole] = useState(false);
-  const lines = useMemo(() => diffLines(before, after), [before, after]);
-  const most = isWhole ? WHOLE_LINES_MOST : LINES_MOST * 2;
-  const more = lines.length - most;
-  const { added, removed } = countOf(lines);
-  return (
-    <figure class="code diff" dir="ltr">
-      <figcaption>
-        <span class="diff-path">{clipped(plainly(path))}</span>
-        <span class="diff-count">
-          <span class="diff-plus">+{added}</span> <span class="diff-minus">−{removed}</span>
-        </span>
-      </figcaption>
-      <pre tabIndex={0}>
-        {lines.slice(0, most).map((line, place) => (
-          <span key={place} class={`diff-line diff-${line.kind}`}>
-            <span class="diff-sign" aria-hidden="true">
-              {{ added: "+", removed: "−", same: " ", gap: "⋯" }[line.kind]}
-            </span>
-            {line.kind === "added" && <ins class="bare">{clipped(line.text, LINE_MOST) || " "}</ins>}
-            {line.kind === "removed" && <del class="bare">{clipped(line.text, LINE_MOST) || " "}</del>}
-            {line.kind === "same" && (clipped(line.text, LINE_MOST) || " ")}
-          </span>
-        ))}
-      </pre>
-      {more > 0 && <MoreLines count={more} isWhole={isWhole} show={() => setWhole(true)} />}
-    </figure>
   );
 }
 

@@ -12,10 +12,12 @@ import { askedFor, drawn, toldBy } from "./order.ts";
 import { useConversation, usePage } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
+import { Runs } from "./Runs.tsx";
 import { useReadingKeys } from "./reading-keys.ts";
 import { isFinding, revealed, wholeId } from "./reveal.ts";
 import { Stretch } from "./Stretch.tsx";
 import { NO_STRETCHES, numbered } from "./stretches.ts";
+import { isNews } from "./toolparts.ts";
 import { Welcome } from "./Welcome.tsx";
 
 const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
@@ -132,6 +134,7 @@ export function Transcript() {
     scroller.current?.scrollTo({ top: 0, behavior: "instant" });
   });
   useAddressedMessage(conversation);
+  const isApart = (item: Item) => inCards.has(item) || isNews(item, answers.get(item.id));
   const drawItem = (item: Item) => (
     <div
       key={`${item.kind} ${item.id}`}
@@ -184,7 +187,7 @@ export function Transcript() {
               scroller={scroller}
               isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking) || stretch.some(isShown)}
             >
-              {() => stretch.map(drawItem)}
+              {() => <Runs items={stretch} isWhole={isWhole} isSought={isShown} isApart={isApart} draw={drawItem} />}
             </Stretch>
           ))}
           {conversation.outgoing.map((message) => (

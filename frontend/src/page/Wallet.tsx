@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { Icon } from "./icons.tsx";
 import { jsonText } from "./json.ts";
-import { Code } from "./Markdown.tsx";
+import { Code } from "./Code.tsx";
 import { useConversation } from "./page.ts";
 import { t } from "./preferences.ts";
 

@@ -10,16 +10,33 @@ const CONTEXT = 3;
 const CELLS_MOST = 400_000;
 
 export function diffLines(before: string, after: string): DiffLine[] {
-  const a = linesOf(before);
-  const b = linesOf(after);
+  const { head, a, b, tail } = parted(before, after);
+  const same = (text: string): DiffLine => ({ kind: "same", text });
+  return withGaps([...head.map(same), ...changed(a, b), ...tail.map(same)]);
+}
+
+/** The lines that both texts begin and end with, and those of each between them. */
+function parted(before: string, after: string): { head: string[]; a: string[]; b: string[]; tail: string[] } {
+  const [a, b] = [linesOf(before), linesOf(after)];
   let head = 0;
   while (head < a.length && head < b.length && a[head] === b[head]) head += 1;
   let tail = 0;
   while (tail < a.length - head && tail < b.length - head && a[a.length - 1 - tail] === b[b.length - 1 - tail])
     tail += 1;
-  const middle = changed(a.slice(head, a.length - tail), b.slice(head, b.length - tail));
-  const same = (text: string): DiffLine => ({ kind: "same", text });
-  return withGaps([...a.slice(0, head).map(same), ...middle, ...a.slice(a.length - tail).map(same)]);
+  const [endOfA, endOfB] = [a.length - tail, b.length - tail];
+  return { head: a.slice(0, head), a: a.slice(head, endOfA), b: b.slice(head, endOfB), tail: a.slice(endOfA) };
+}
+
+/** Cells that are compared for a number alone, and characters of both texts. */
+const COUNTED_CELLS_MOST = 20_000;
+const COUNTED_MOST = 200_000;
+
+/** How many lines differ; null if that takes long to say. */
+export function changedLines(before: string, after: string): { added: number; removed: number } | null {
+  if (before.length + after.length > COUNTED_MOST) return null;
+  const { a, b } = parted(before, after);
+  if (a.length === 0 || b.length === 0) return { added: b.length, removed: a.length };
+  return a.length * b.length > COUNTED_CELLS_MOST ? null : countOf(changed(a, b));
 }
 
 export function countOf(lines: readonly DiffLine[]): { added: number; removed: number } {

@@ -2,7 +2,7 @@
  * Colours for code, made in a thread of their own.
  *
  * Guarantees: the page never waits for a grammar; one piece of code is coloured at a time, in order; what is not ready
- * within DEADLINE_MS ends with its thread and stays without colours, and the next one gets a new thread.
+ * within its deadline ends with its thread and stays without colours, and the next one gets a new thread.
  */
 
 /** Code longer than this is shown as it is: putting its colours on the page would hold it up. */
@@ -25,12 +25,14 @@ interface Asked {
 export class Highlighter {
   readonly #start: () => Thread;
   readonly #after: (milliseconds: number, call: () => void) => () => void;
+  readonly #deadline: number;
   #thread: Thread | null = null;
   #queue: Asked[] = [];
   #isBusy = false;
 
-  constructor(start: () => Thread, after: (milliseconds: number, call: () => void) => () => void) {
+  constructor(start: () => Thread, after: (milliseconds: number, call: () => void) => () => void, deadline = DEADLINE_MS) {
     this.#start = start;
+    this.#deadline = deadline;
     this.#after = after;
   }
 
@@ -62,7 +64,7 @@ export class Highlighter {
       asked.answer(html !== null && isFewSpans(html) ? html : null);
       this.#next();
     };
-    const cancel = this.#after(DEADLINE_MS, () => {
+    const cancel = this.#after(this.#deadline, () => {
       this.#thread?.end();
       this.#thread = null;
       over(null);
@@ -81,9 +83,10 @@ function isFewSpans(html: string): boolean {
   return true;
 }
 
-function startWorker(): Thread {
+/** What asks a worker for one thing at a time. */
+export function threadOf(start: () => Worker): Thread {
   if (typeof Worker === "undefined") return { ask: (_code, _language, answer) => answer(null), end: () => undefined };
-  const worker = new Worker(new URL("./highlight.worker.ts", import.meta.url), { type: "module" });
+  const worker = start();
   let give: (html: string | null) => void = () => undefined;
   worker.onmessage = (event: MessageEvent<string | null>) => give(event.data);
   worker.onerror = () => give(null);
@@ -96,7 +99,12 @@ function startWorker(): Thread {
   };
 }
 
-export const highlighter = new Highlighter(startWorker, (milliseconds, call) => {
+export function after(milliseconds: number, call: () => void): () => void {
   const timer = setTimeout(call, milliseconds);
   return () => clearTimeout(timer);
-});
+}
+
+export const highlighter = new Highlighter(
+  () => threadOf(() => new Worker(new URL("./highlight.worker.ts", import.meta.url), { type: "module" })),
+  after,
+);

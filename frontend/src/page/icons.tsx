@@ -47,6 +47,8 @@ const paths = {
     "M16 5a2 2 0 1 0 0 4 2 2 0 0 0 0-4zM8 15a2 2 0 1 0 0 4 2 2 0 0 0 0-4zM4 7h10M18 7h2M4 17h2M10 17h10",
   up: "M12 19V6M6 12l6-6 6 6",
   export: "M12 15V4M7.500 8L12 3.500 16.500 8M5 14v6h14v-6",
+  columns: "M4 5h16v14H4zM12 5v14",
+  wrap: "M4 6h16M4 12h12.500a3 3 0 0 1 0 6H12M14 15.500L11.500 18l2.500 2.500M4 18h4",
 } as const;
 
 export type IconName = keyof typeof paths;

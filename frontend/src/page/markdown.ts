@@ -7,7 +7,7 @@
  */
 
 import DOMPurify from "dompurify";
-import { escaped, htmlOf, type Links, MarkdownDocument, type TopBlock, type Work } from "../core/markdown/index.ts";
+import { escaped, htmlOf, type Links, MarkdownDocument, NOTE_ADDRESS, type TopBlock, type Work } from "../core/markdown/index.ts";
 
 export type Block =
   /** Its HTML is made when it is first asked for. */
@@ -18,19 +18,29 @@ export type Block =
 const SAFE_ADDRESS = /^(?:https?:\/\/|mailto:)/i;
 const INLINE_IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
 
+/** Classes that the grammar gives: what a code is written in, and what the page gives a look of its own. */
+const CLASSES: Record<string, RegExp> = { CODE: /^language-[\w+#-]+$/, DIV: /^(?:wide|note)$/, LI: /^task$/ };
+const NO_CLASS = /(?!)/;
+
 const purifier = DOMPurify(window);
 purifier.addHook("uponSanitizeAttribute", (node, data) => {
-  if (data.attrName === "class")
-    data.keepAttr = node.nodeName === "CODE" && /^language-[\w+#-]+$/.test(data.attrValue);
+  if (data.attrName === "class") data.keepAttr = (CLASSES[node.nodeName] ?? NO_CLASS).test(data.attrValue);
 });
 purifier.addHook("afterSanitizeAttributes", (node) => {
   if (node.nodeName === "A") {
-    if (!SAFE_ADDRESS.test(node.getAttribute("href") ?? "")) node.removeAttribute("href");
+    const address = node.getAttribute("href") ?? "";
+    if (isNoteAddress(address)) return;
+    if (!SAFE_ADDRESS.test(address)) node.removeAttribute("href");
     node.setAttribute("target", "_blank");
     node.setAttribute("rel", "noopener noreferrer");
   }
   if (node.nodeName === "IMG" && !INLINE_IMAGE.test(node.getAttribute("src") ?? "")) node.remove();
 });
+
+/** True if a link leads to a footnote of the same text, and nowhere else. */
+export function isNoteAddress(address: string): boolean {
+  return address.startsWith(NOTE_ADDRESS) && /^[\w-]{1,50}$/.test(address.slice(NOTE_ADDRESS.length));
+}
 
 const ALLOWED_TAGS = (
   "a abbr b blockquote br caption code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s " +
@@ -49,7 +59,7 @@ let cached = 0;
 
 function madeOf(block: TopBlock, raw: string, links: Links, work: Work): Block {
   const { node } = block;
-  if (node.kind === "code") return { kind: "code", code: node.text, language: node.language };
+  if (node.kind === "code" && node.language !== "math") return { kind: "code", code: node.text, language: node.language };
   let made: string | null = null;
   return {
     kind: "html",

@@ -5,6 +5,9 @@ import type { Span } from "../core/markdown/index.ts";
 /** A section is about so heavy: more than a screen, and drawn in a frame or two. */
 export const SECTION_WEIGHT = 12_000;
 
+/** A text so short is drawn with the box that it is in: its reader never meets an empty one. */
+export const SHORT = 2_000;
+
 /** Pixels of a line that was never drawn, about, and its characters. */
 const LINE = 26;
 const LINE_CHARACTERS = 75;

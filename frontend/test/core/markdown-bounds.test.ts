@@ -120,6 +120,18 @@ it("makes the same blocks of a text that comes in parts", () => {
   }
 });
 
+it("makes no table of a paragraph's line that would be something else by itself", () => {
+  for (const head of ["    a|b", "\ta|b", "2) a|b"]) {
+    const text = `words\n${head}\n-|-\nc|d\n`;
+    const growing = new MarkdownDocument<string>({ block: (_block, raw) => raw, plain: (raw) => raw });
+    for (const length of [text.length - 4, text.length]) {
+      growing.set(text.slice(0, length), length === text.length);
+      growing.advance(() => true);
+    }
+    expect(growing.blocks).toEqual([text]);
+  }
+});
+
 it("reads only the end of a text that grows", () => {
   const maker = { block: () => 0, plain: () => 0 };
   const growing = new MarkdownDocument<number>(maker);

@@ -76,3 +76,43 @@ it("keeps the last figures when it is refused, says why, and tries again", async
   await clock.pass(MONITOR_POLL_MS);
   expect(monitor.error).toBeNull();
 });
+
+it("shows an operator of one tenant its sessions, and nothing of the whole gateway", async () => {
+  const { monitor, server } = made();
+  for (const path of ["overview", "health", "history"]) {
+    server.answers[`GET /api/admin/${path}`] = () => json({ error: { code: "forbidden", message: "no" } }, 403);
+  }
+  server.answers["GET /api/auth"] = () => json({ modes: [], sign_in: [], me: { scopes: ["operate"] } });
+  await monitor.refresh();
+  expect(monitor.error).toBeNull();
+  expect(monitor.overview).toBeNull();
+  expect(monitor.total).toBe(4);
+  expect(monitor.scopes).toEqual(["operate"]);
+  expect(monitor.isKnown).toBe(true);
+});
+
+it("is full at once with what the gateway has kept", async () => {
+  const { monitor, server, clock } = made();
+  clock.time = 200_000;
+  const kept = { step_seconds: 60, at: [60_000, 120_000], lines: { sessions: [7, 8] } };
+  server.answers["GET /api/admin/history"] = () => json(kept);
+  await monitor.refresh();
+  expect(monitor.times).toEqual([60, 120, 200]);
+  expect(monitor.columns.sessions).toEqual([7, 8, 3]);
+});
+
+it("asks for the sessions that were chosen, and shows no answer to an earlier choice", async () => {
+  const { monitor, server } = made();
+  let late: (answer: Response) => void = () => undefined;
+  const first = new Promise<Response>((resolve) => {
+    late = resolve;
+  });
+  server.answers["GET /api/admin/sessions"] = (request) =>
+    request.url.searchParams.get("q") === "slow" ? first : json({ sessions: [], total: 1 });
+  const slow = monitor.choose({ q: "slow", state: "", agent: "", tenant: "" });
+  await monitor.choose({ q: "quick", state: "idle", agent: "", tenant: "" });
+  late(json({ sessions: [], total: 99 }));
+  await slow;
+  expect(monitor.total).toBe(1);
+  expect(server.requests.at(-1)?.url.search).toBe("?limit=200&q=quick&state=idle");
+});

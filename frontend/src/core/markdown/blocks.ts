@@ -6,9 +6,10 @@
  * of the text is in a block. A block that was cut goes on in the next one, which says `isContinued`.
  */
 
-import { BLOCK_MOST, CONTAINERS_MOST, WEIGHT_OF_NODE, Work } from "./bounds.ts";
+import { BLOCK_MOST, CONTAINERS_MOST, MATH_LINES_MOST, WEIGHT_OF_NODE, Work } from "./bounds.ts";
 import { Cursor } from "./cursor.ts";
 import { definitionIn } from "./links.ts";
+import { openFormula } from "./math.ts";
 import { type Align, alignsOf, type List, type Node } from "./nodes.ts";
 
 export interface TopBlock {
@@ -23,17 +24,24 @@ export interface TopBlock {
 }
 
 interface Container {
-  kind: "document" | "quote" | "list" | "item";
+  kind: "document" | "quote" | "list" | "item" | "note";
   children: Node[];
-  /** Columns of a list item's content. */
+  /** Columns of a list item's content, or a footnote's. */
   indent: number;
   list: List | null;
-  /** The sign of a list's items: `-`, `.`, `)` … */
+  /** The sign of a list's items: `-`, `.`, `)` …; a footnote's label. */
   sign: string;
 }
 
+interface Paragraph {
+  kind: "paragraph";
+  lines: string[];
+  /** What ends the formula that was begun: its lines begin nothing else. So many more are waited for. */
+  formula?: { closer: string; left: number } | null;
+}
+
 type Leaf =
-  | { kind: "paragraph"; lines: string[] }
+  | Paragraph
   | { kind: "fence"; lines: string[]; sign: string; length: number; indent: number; language: string }
   | { kind: "indented"; lines: string[] }
   | { kind: "html"; lines: string[]; end: RegExp | null }
@@ -44,6 +52,9 @@ const FENCE = /`{3,}|~{3,}/y;
 const RULE = /(?:(?:\*[ \t]*){3,}|(?:-[ \t]*){3,}|(?:_[ \t]*){3,})$/y;
 const BULLET = /[*+-](?=[ \t]|$)/y;
 const NUMBER = /(\d{1,9})([.)])(?=[ \t]|$)/y;
+const NOTE = /\[\^([\w-]{1,50})\]:(?=[ \t]|$)/y;
+/** Columns by which the later paragraphs of a footnote are moved in. */
+const NOTE_INDENT = 4;
 const UNDERLINE = /(?:=+|-+)[ \t]*$/y;
 
 const RAW_START = /<(?:script|pre|style|textarea)(?=[\s>]|$)/iy;
@@ -219,6 +230,7 @@ export class BlockReader {
       if (leaf.end?.test(rest)) this.#closeLeaf(true);
       return true;
     }
+    if (leaf.kind === "paragraph") return !isBlank && at < cursor.line.length && takesFormula(leaf, cursor.line.slice(at));
     if (leaf.kind !== "indented" || indent < 4 || at >= cursor.line.length) return false;
     cursor.skip(4);
     leaf.lines.push(cursor.rest());
@@ -263,6 +275,7 @@ export class BlockReader {
     if (leaf?.kind === "paragraph") {
       // A line without the marks of its containers goes on with their paragraph all the same.
       leaf.lines.push(words);
+      leaf.formula = formulaIn(words);
       return;
     }
     if (isAll && leaf?.kind === "table") {
@@ -273,7 +286,7 @@ export class BlockReader {
     this.#prepare(depth);
     this.#notInList();
     this.#begin();
-    this.#leaf = { kind: "paragraph", lines: [words] };
+    this.#leaf = { kind: "paragraph", lines: [words], formula: formulaIn(words) };
   }
 
   /** A row under a paragraph that makes it a heading, or its last line the head of a table. */
@@ -284,7 +297,7 @@ export class BlockReader {
     if (!"=-:|".includes(sign)) return false;
     const head = leaf.lines.at(-1) ?? "";
     const aligns = alignsOf(line.slice(at), head);
-    if (aligns) {
+    if (aligns && (leaf.lines.length === 1 || !this.#beginsOtherwise())) {
       leaf.lines.pop();
       if (leaf.lines.length > 0) this.#endBeforeLastLine();
       this.#leaf = { kind: "table", head, aligns, rows: [] };
@@ -298,6 +311,12 @@ export class BlockReader {
     return true;
   }
 
+  /** True if the line before this one would be something else than a table's head if reading began with it. */
+  #beginsOtherwise(): boolean {
+    const start = this.#text.lastIndexOf("\n", this.#lineStart - 2) + 1;
+    return /^(?: {4}| {0,3}(?:\t|\d{1,9}[.)](?:[ \t]|$)))/.test(this.#text.slice(start, start + 20));
+  }
+
   /** Ends a paragraph whose last line begins something else. */
   #endBeforeLastLine(): void {
     const here = this.#lineStart;
@@ -306,7 +325,7 @@ export class BlockReader {
     this.#lineStart = here;
   }
 
-  /** Opens a quote or a list item, if one begins here and there is room. */
+  /** Opens a quote, a footnote or a list item, if one begins here and there is room. */
   #container(cursor: Cursor, depth: number, isInterrupting: boolean): boolean {
     const { at, indent } = cursor.next();
     const { line } = cursor;
@@ -318,6 +337,16 @@ export class BlockReader {
       cursor.skip(1);
       this.#begin();
       this.#open.push(container("quote"));
+      return true;
+    }
+    const isTop = depth <= 1 || (depth === 2 && this.#open[1]?.kind === "list");
+    const note = isTop && line[at] === "[" ? matchAt(NOTE, line, at) : null;
+    if (note?.[1]) {
+      this.#prepare(depth);
+      this.#notInList();
+      cursor.moveTo(at, note[0].length);
+      this.#begin();
+      this.#open.push({ ...container("note"), indent: NOTE_INDENT, sign: note[1] });
       return true;
     }
     const bullet = matchAt(RULE, line, at) ? null : matchAt(BULLET, line, at);
@@ -480,6 +509,7 @@ export class BlockReader {
     while (this.#open.length > depth) {
       const closed = this.#open.pop();
       if (closed?.kind === "quote") this.#put({ kind: "quote", children: closed.children }, false);
+      else if (closed?.kind === "note") this.#put({ kind: "note", label: closed.sign, children: closed.children }, false);
       else if (closed?.list) this.#put(closed.list, false);
     }
   }
@@ -524,6 +554,21 @@ function nodeOf(leaf: Leaf): Node | null {
       return { kind: "table", aligns: leaf.aligns, head: leaf.head, rows: leaf.rows };
     }
   }
+}
+
+function formulaIn(line: string): NonNullable<Paragraph["formula"]> | null {
+  const closer = openFormula(line);
+  return closer === null ? null : { closer, left: MATH_LINES_MOST };
+}
+
+/** Gives a line to the formula that a paragraph has begun. */
+function takesFormula(leaf: Paragraph, line: string): boolean {
+  const { formula } = leaf;
+  if (!formula) return false;
+  leaf.lines.push(line);
+  formula.left -= 1;
+  if (formula.left <= 0 || line.includes(formula.closer)) leaf.formula = null;
+  return true;
 }
 
 /** Definitions of links are read apart; they stand before a paragraph's text. */

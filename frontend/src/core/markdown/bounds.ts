@@ -29,6 +29,10 @@ export const COLUMNS_MOST = 64;
 export const TARGET_MOST = 4_000;
 export const PARENTHESES_MOST = 32;
 
+/** A formula: longer ones, and those of more lines, are shown as their source. */
+export const MATH_MOST = 4_000;
+export const MATH_LINES_MOST = 200;
+
 /** `[label]: address` lines, and the length of a label. */
 export const DEFINITIONS_MOST = 1_000;
 export const LABEL_MOST = 200;

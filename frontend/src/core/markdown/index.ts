@@ -3,6 +3,6 @@
 export { BLOCK_MOST, BLOCKS_MOST, ELEMENTS_MOST, Work } from "./bounds.ts";
 export { BlockReader, type TopBlock } from "./blocks.ts";
 export { type Maker, MarkdownDocument, type Span } from "./document.ts";
-export { addDefinitions, type Links } from "./links.ts";
+export { addDefinitions, type Links, NOTE_ADDRESS } from "./links.ts";
 export { htmlOf, type Node } from "./nodes.ts";
 export { escaped } from "./text.ts";

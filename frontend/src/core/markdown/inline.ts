@@ -1,12 +1,13 @@
 /**
- * The text of one block → HTML: emphasis, code, links, plain tags.
+ * The text of one block → HTML: emphasis, code, formulas, links, plain tags.
  *
  * Guarantees: one pass from left to right with CommonMark's stacks of delimiters and brackets, nothing is tried twice;
  * no tag is open at the end; no more than INLINE_DEPTH_MOST tags are inside each other; what the text says is escaped.
  */
 
 import { INLINE_DEPTH_MOST, type Work } from "./bounds.ts";
-import { type Links, named, type Target, targetAt } from "./links.ts";
+import { type Links, named, NOTE_ADDRESS, type Target, targetAt } from "./links.ts";
+import { betweenDollars, type Formula, formula, formulaHtml } from "./math.ts";
 import { ENTITY, escaped, escapedButEntities } from "./text.ts";
 
 export function inlineHtml(text: string, links: Links, work: Work): string {
@@ -48,7 +49,7 @@ interface Bracket {
 
 type Piece = string | Run | Tag;
 
-const SPECIAL = /[\\`*_~[\]!<&\n@]|https?:\/\/|www\./gi;
+const SPECIAL = /[\\`*_~[\]!<&\n@$]|https?:\/\/|www\./gi;
 const PLAIN_TAG = /<(\/?)(br|sub|sup|kbd|mark|u|s|b|i|em|strong|details|summary) ?\/?>/y;
 const ANY_TAG = /<\/?[a-z][^<>]{0,2000}>/iy;
 const ADDRESS = /<([a-z][a-z\d+.-]{1,31}:[^\s<>]{0,4000})>/iy;
@@ -70,6 +71,8 @@ class Inline {
   #at = 0;
   /** Where runs of backticks begin, by their length; made at the first one. */
   #ticks: Map<number, number[]> | null = null;
+  /** Where the signs are that end a formula. */
+  readonly #next = new Map<string, number>();
 
   constructor(text: string, links: Links, work: Work) {
     this.#text = text;
@@ -99,6 +102,8 @@ class Inline {
         return this.#backslash();
       case "`":
         return this.#code();
+      case "$":
+        return this.#dollar();
       case "*":
       case "_":
       case "~":
@@ -129,6 +134,8 @@ class Inline {
 
   #backslash(): void {
     const next = this.#text[this.#at + 1] ?? "";
+    const found = next === "(" || next === "[" ? this.#betweenSlashes(next) : null;
+    if (found) return this.#formula(found);
     if (next === "\n") this.#pieces.push("<br>\n");
     else if (/[!-/:-@[-`{-~]/.test(next)) this.#pieces.push(escaped(next));
     else return this.#literal(1);
@@ -145,6 +152,42 @@ class Inline {
     const cut = last.trimEnd();
     this.#pieces[this.#pieces.length - 1] = cut;
     this.#pieces.push(last.length - cut.length > 1 ? "<br>\n" : "\n");
+  }
+
+  // -- formulas -----------------------------------------------------------------------------------------------
+
+  #dollar(): void {
+    const found = betweenDollars(this.#text, this.#at, this.#work);
+    if (found) return this.#formula(found);
+    let end = this.#at + 1;
+    while (this.#text[end] === "$") end += 1;
+    this.#literal(end - this.#at);
+  }
+
+  #formula({ tex, isDisplay, end }: Formula): void {
+    this.#pieces.push(formulaHtml(tex, isDisplay));
+    this.#at = end;
+  }
+
+  /** `\(…\)` or `\[…\]`; without an end, the backslash only takes the sign's meaning away. */
+  #betweenSlashes(open: "(" | "["): Formula | null {
+    const closer = open === "(" ? "\\)" : "\\]";
+    const from = this.#at + 2;
+    const end = this.#nextOf(closer, from);
+    const tick = this.#nextOf("`", from);
+    return end === null || (tick !== null && tick < end) ? null : formula(this.#text, from, end, closer.length, open === "[");
+  }
+
+  /** Where a sign is next; it is looked for once, however often it is asked for. */
+  #nextOf(sign: string, from: number): number | null {
+    let place = this.#next.get(sign) ?? -1;
+    if (place < from) {
+      const found = this.#text.indexOf(sign, from);
+      place = found < 0 ? Infinity : found;
+      this.#next.set(sign, place);
+      this.#work.steps += Math.min(place, this.#text.length) - from;
+    }
+    return place === Infinity ? null : place;
   }
 
   // -- code ---------------------------------------------------------------------------------------------------
@@ -302,6 +345,7 @@ class Inline {
     if (!bracket || !found) return this.#literal(1);
     const words = this.#text.slice(bracket.from, this.#at);
     this.#at = found.end;
+    if (words.startsWith("^") && found.target.href.startsWith(NOTE_ADDRESS)) return this.#reference(bracket, words, found.target);
     if (bracket.isImage) return this.#image(bracket, words, found.target);
     this.#pair(bracket.below);
     this.#pieces[bracket.piece] = opening(found.target);
@@ -325,6 +369,16 @@ class Inline {
     this.#work.steps += words.length + (second?.[0].length ?? 0);
     const target = named(this.#links, second?.[1] || words);
     return target ? { target, end: at + 1 + (second?.[0].length ?? 0) } : null;
+  }
+
+  /** A reference to a footnote: its label, raised. */
+  #reference(bracket: Bracket, words: string, target: Target): void {
+    this.#pieces.length = bracket.piece;
+    this.#lastRun = bracket.below;
+    if (this.#lastRun) this.#lastRun.after = null;
+    const raised = { kind: "tag", tag: "sup", html: "<sup>", source: null } as const;
+    this.#pieces.push({ ...raised, isOpening: true }, opening(target), escaped(words.slice(1)));
+    this.#pieces.push(CLOSING_LINK, { ...raised, isOpening: false });
   }
 
   /** Pictures from elsewhere are links: nothing is loaded that the reader did not ask for. */

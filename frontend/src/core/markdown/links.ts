@@ -1,6 +1,6 @@
 /** What links lead to: `[label]: address "title"` lines, and `(address "title")` behind a link's text. */
 
-import { DEFINITIONS_MOST, LABEL_MOST, PARENTHESES_MOST, TARGET_MOST, type Work } from "./bounds.ts";
+import { BLOCK_MOST, DEFINITIONS_MOST, LABEL_MOST, PARENTHESES_MOST, TARGET_MOST, type Work } from "./bounds.ts";
 import { unescaped } from "./text.ts";
 
 export interface Target {
@@ -11,7 +11,7 @@ export interface Target {
 export type Links = Map<string, Target>;
 
 const DEFINITION =
-  /^ {0,3}\[((?:[^[\]\\\n]|\\.){1,200})\]:[ \t]{0,20}(<[^<>\n]{0,4000}>|[^\s<]\S{0,4000})(?:[ \t]{1,20}("[^"\n]{0,4000}"|'[^'\n]{0,4000}'|\([^()\n]{0,4000}\)))?[ \t]{0,20}$/;
+  /^ {0,3}\[(?!\^)((?:[^[\]\\\n]|\\.){1,200})\]:[ \t]{0,20}(<[^<>\n]{0,4000}>|[^\s<]\S{0,4000})(?:[ \t]{1,20}("[^"\n]{0,4000}"|'[^'\n]{0,4000}'|\([^()\n]{0,4000}\)))?[ \t]{0,20}$/;
 
 /** The definition that a line is, or null. */
 export function definitionIn(line: string): { label: string; target: Target } | null {
@@ -21,6 +21,16 @@ export function definitionIn(line: string): { label: string; target: Target } | 
   const [, label = "", address = "", title] = found;
   const href = unescaped(address.startsWith("<") ? address.slice(1, -1) : address);
   return { label: normal(label), target: { href, title: title ? unescaped(title.slice(1, -1)) : null } };
+}
+
+const NOTE = /^ {0,3}\[\^([\w-]{1,50})\]:/;
+/** What a reference to a footnote leads to: the note, in the same text. */
+export const NOTE_ADDRESS = "#fn-";
+
+/** The footnote that a line begins, under the label of its references. */
+function noteIn(line: string): ReturnType<typeof definitionIn> {
+  const label = NOTE.exec(line)?.[1];
+  return label === undefined ? null : { label: normal(`^${label}`), target: { href: NOTE_ADDRESS + label, title: null } };
 }
 
 /** Adds the definitions of a part of a text. True if there was a new one. */
@@ -33,7 +43,8 @@ export function addDefinitions(links: Links, text: string): boolean {
     const start = text.lastIndexOf("\n", sign) + 1;
     const next = text.indexOf("\n", sign);
     const end = next < 0 ? text.length : next;
-    const found = start < from || end - start > 3 * TARGET_MOST ? null : definitionIn(text.slice(start, end));
+    const line = start < from || end - start > BLOCK_MOST ? "" : text.slice(start, end);
+    const found = noteIn(line) ?? definitionIn(line);
     if (found && found.label !== "" && !links.has(found.label)) links.set(found.label, found.target);
     from = end + 1;
   }

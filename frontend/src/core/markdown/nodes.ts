@@ -3,6 +3,7 @@
 import { COLUMNS_MOST, type Work } from "./bounds.ts";
 import { inlineHtml } from "./inline.ts";
 import type { Links } from "./links.ts";
+import { formulaHtml } from "./math.ts";
 import { escaped } from "./text.ts";
 
 export type Align = "left" | "center" | "right" | null;
@@ -30,6 +31,7 @@ export type Node =
   | { kind: "html"; text: string }
   | { kind: "rule" }
   | { kind: "quote"; children: Node[] }
+  | { kind: "note"; label: string; children: Node[] }
   | List
   | Table;
 
@@ -43,6 +45,7 @@ export function htmlOf(node: Node, links: Links, work: Work): string {
     case "heading":
       return `<h${node.level}>${inline(node.text)}</h${node.level}>\n`;
     case "code": {
+      if (node.language === "math") return `<p>${formulaHtml(node.text, true)}</p>\n`;
       const known = /^[\w+#-]+$/.test(node.language) ? ` class="language-${node.language}"` : "";
       return `<pre><code${known}>${escaped(node.text)}</code></pre>\n`;
     }
@@ -52,6 +55,8 @@ export function htmlOf(node: Node, links: Links, work: Work): string {
       return "<hr>\n";
     case "quote":
       return `<blockquote>\n${all(node.children)}</blockquote>\n`;
+    case "note":
+      return `<div class="note"><sup>${escaped(node.label)}</sup><div>${all(node.children)}</div></div>\n`;
     case "list":
       return listHtml(node, links, work);
     case "table":
@@ -62,11 +67,15 @@ export function htmlOf(node: Node, links: Links, work: Work): string {
 function listHtml(list: List, links: Links, work: Work): string {
   const tag = list.isOrdered ? "ol" : "ul";
   const start = list.isOrdered && list.start !== 1 ? ` start="${list.start}"` : "";
-  const items = list.items.map((nodes) => `<li>${itemHtml(nodes, list.isLoose, links, work)}</li>\n`);
+  const items = list.items.map((nodes) => `<li${isTask(nodes) ? ' class="task"' : ""}>${itemHtml(nodes, list.isLoose, links, work)}</li>\n`);
   return `<${tag}${start}>\n${items.join("")}</${tag}>\n`;
 }
 
 const TASK = /^\[([ xX])\][ \t]/;
+
+function isTask([first]: Node[]): boolean {
+  return first?.kind === "paragraph" && TASK.test(first.text);
+}
 
 /** A paragraph of a list without blank lines stands without its tags. */
 function itemHtml(nodes: Node[], isLoose: boolean, links: Links, work: Work): string {
@@ -93,7 +102,7 @@ function tableHtml({ aligns, head, rows }: Table, inline: (text: string) => stri
   };
   const first = head === null ? "" : `<thead>\n${row(head, "th")}</thead>\n`;
   const body = rows.length > 0 ? `<tbody>${rows.map((line) => row(line, "td")).join("")}</tbody>` : "";
-  return `<table>\n${first}${body}</table>\n`;
+  return `<div class="wide"><table>\n${first}${body}</table></div>\n`;
 }
 
 function alignOf(align: Align | undefined): string {

@@ -1,0 +1,2 @@
+/** Stands in for a library that diagrams do without. */
+export default class Nothing {}

@@ -24,8 +24,8 @@ export function MessageActions({ item }: { item: MessageItem }) {
       <CopyVerb id="message-copy" text={item.text} />
       {!page.conversation.value.isGuest && (
         <>
-          <Verb id="message-edit" icon="edit" label={t("editMessage")} run={ask("edit")} />
-          <Verb id="message-again" icon="again" label={t("tryAgain")} run={ask("again")} />
+          <MessageVerb id="message-edit" icon="edit" label={t("editMessage")} run={ask("edit")} />
+          <MessageVerb id="message-again" icon="again" label={t("tryAgain")} run={ask("again")} />
         </>
       )}
     </div>
@@ -51,8 +51,8 @@ export function AnswerActions({ item }: { item: MessageItem }) {
       <CopyVerb id="answer-copy" text={item.text} />
       {!page.conversation.value.isGuest && item.turn_id !== null && (
         <>
-          <Verb id="answer-again" icon="again" label={t("tryAgain")} run={again} />
-          <Verb id="answer-fork" icon="branch" label={t("forkHere")} run={fork} />
+          <MessageVerb id="answer-again" icon="again" label={t("tryAgain")} run={again} />
+          <MessageVerb id="answer-fork" icon="branch" label={t("forkHere")} run={fork} />
         </>
       )}
     </div>
@@ -69,17 +69,17 @@ function CopyVerb({ id, text }: { id: string; text: string }) {
     if (await copied(text)) page.tell(t("copied"));
   };
   if (text === "") return null;
-  return <Verb id={id} icon="copy" label={t("copy")} run={() => void copy()} />;
+  return <MessageVerb id={id} icon="copy" label={t("copy")} run={() => void copy()} />;
 }
 
-interface VerbProps {
+interface MessageVerbProps {
   id: string;
   icon: IconName;
   label: string;
   run(): void;
 }
 
-function Verb({ id, icon, label, run }: VerbProps) {
+function MessageVerb({ id, icon, label, run }: MessageVerbProps) {
   return (
     <button
       type="button"

@@ -1,6 +1,6 @@
 import "./dialogs.css";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { t } from "./preferences.ts";
 
 interface DialogProps {
@@ -14,7 +14,8 @@ interface DialogProps {
 /** A modal dialog: the browser keeps the focus inside, Esc closes, the focus returns to where it was. */
 export function Dialog({ title, look = "", close, children }: DialogProps) {
   const box = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // At once, so that no key falls between the dialog's being there and its being modal.
+  useLayoutEffect(() => {
     const dialog = box.current;
     dialog?.showModal();
     // Closed before it is taken away: only then does the browser give the focus back.

@@ -16,6 +16,9 @@ const DRAW_EVERY_MS = 60;
 /** Reading a character costs so much of what drawing one does. */
 const READING = 0.05;
 
+/** Once its turn has come, reading goes on for so long, however busy the machine is. */
+const READ_MS = 8;
+
 interface MarkdownProps {
   text: string;
   isStreaming: boolean;
@@ -69,15 +72,22 @@ function plainOf(block: Block, text: string, span: Span | undefined): Block {
 function useRead(text: string, isWhole: boolean, cost: { current: number }): MarkdownDocument<Block> {
   const [made] = useState(newDocument);
   const [round, setRound] = useState(0);
+  const hasTurn = useRef(false);
   const before = performance.now();
+  const until = hasTurn.current ? before + READ_MS : before;
+  hasTurn.current = false;
   made.set(text, isWhole);
-  made.advance((weight) => isOnPaper.value || text.length <= SHORT || slices.admits(weight * READING));
+  const isFree = isOnPaper.value || text.length <= SHORT;
+  made.advance((weight) => isFree || performance.now() < until || slices.admits(weight * READING));
   const last = made.blocks.at(-1);
   if (!isWhole && last?.kind === "html") void last.html; // made here, so that it is counted
   cost.current = performance.now() - before;
   useEffect(() => {
     if (made.isDone) return undefined;
-    return slices.later(made.nextWeight * READING, () => setRound(round + 1));
+    return slices.later(made.nextWeight * READING, () => {
+      hasTurn.current = true;
+      setRound(round + 1);
+    });
   }, [text, isWhole, round]);
   return made;
 }

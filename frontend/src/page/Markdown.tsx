@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { CopyButton } from "./Copy.tsx";
 import { highlighter } from "./highlighter.ts";
-import type { MarkdownDocument, Span } from "../core/markdown/index.ts";
+import type { MarkdownDocument } from "../core/markdown/index.ts";
 import { type Block, newDocument, sanitised } from "./markdown.ts";
 import { isOnPaper, revealed, wholeId } from "./reveal.ts";
 import { Section } from "./Section.tsx";
@@ -51,21 +51,16 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
           isAlone={sections.length === 1 && made.isDone}
           isHeld={isWhole || (isStreaming && place === sections.length - 1) || (section.start <= at && at < section.end)}
           elements={elements.current}
-          draw={(block, of, isPlain) => (
-            <BlockView
-              key={of}
-              block={isPlain && block.kind === "html" ? plainOf(block, shown, made.spans[of]) : block}
-              isGrowing={isStreaming && of === made.blocks.length - 1}
-            />
+          draw={(block, of) => (
+            <BlockView key={of} block={block} isGrowing={isStreaming && of === made.blocks.length - 1} />
+          )}
+          plain={() => (
+            <BlockView block={{ kind: "plain", text: shown.slice(section.start, section.end) }} isGrowing={false} />
           )}
         />
       ))}
     </div>
   );
-}
-
-function plainOf(block: Block, text: string, span: Span | undefined): Block {
-  return span === undefined ? block : { kind: "plain", text: text.slice(span.start, span.end) };
 }
 
 /** The blocks of the text that are read by now; the component draws again as more of them are. */

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { MarkdownDocument, Span } from "../core/markdown/index.ts";
+import type { MarkdownDocument } from "../core/markdown/index.ts";
 import { Code } from "./Code.tsx";
 import { Diagram } from "./Diagram.tsx";
 import { useFormulas } from "./formulas.ts";
@@ -17,6 +17,9 @@ const DRAW_EVERY_MS = 60;
 
 /** Reading a character costs so much of what drawing one does. */
 const READING = 0.05;
+
+/** Once its turn has come, reading goes on for so long, however busy the machine is. */
+const READ_MS = 8;
 
 interface MarkdownProps {
   text: string;
@@ -50,12 +53,11 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
           isAlone={sections.length === 1 && made.isDone}
           isHeld={isWhole || (isStreaming && place === sections.length - 1) || (section.start <= at && at < section.end)}
           elements={elements.current}
-          draw={(block, of, isPlain) => (
-            <BlockView
-              key={of}
-              block={isPlain && block.kind === "html" ? plainOf(block, shown, made.spans[of]) : block}
-              isGrowing={isStreaming && of === made.blocks.length - 1}
-            />
+          draw={(block, of) => (
+            <BlockView key={of} block={block} isGrowing={isStreaming && of === made.blocks.length - 1} />
+          )}
+          plain={() => (
+            <BlockView block={{ kind: "plain", text: shown.slice(section.start, section.end) }} isGrowing={false} />
           )}
         />
       ))}
@@ -63,23 +65,26 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
   );
 }
 
-function plainOf(block: Block, text: string, span: Span | undefined): Block {
-  return span === undefined ? block : { kind: "plain", text: text.slice(span.start, span.end) };
-}
-
 /** The blocks of the text that are read by now; the component draws again as more of them are. */
 function useRead(text: string, isWhole: boolean, cost: { current: number }): MarkdownDocument<Block> {
   const [made] = useState(newDocument);
   const [round, setRound] = useState(0);
+  const hasTurn = useRef(false);
   const before = performance.now();
+  const until = hasTurn.current ? before + READ_MS : before;
+  hasTurn.current = false;
   made.set(text, isWhole);
-  made.advance((weight) => isOnPaper.value || text.length <= SHORT || slices.admits(weight * READING));
+  const isFree = isOnPaper.value || text.length <= SHORT;
+  made.advance((weight) => isFree || performance.now() < until || slices.admits(weight * READING));
   const last = made.blocks.at(-1);
   if (!isWhole && last?.kind === "html") void last.html; // made here, so that it is counted
   cost.current = performance.now() - before;
   useEffect(() => {
     if (made.isDone) return undefined;
-    return slices.later(made.nextWeight * READING, () => setRound(round + 1));
+    return slices.later(made.nextWeight * READING, () => {
+      hasTurn.current = true;
+      setRound(round + 1);
+    });
   }, [text, isWhole, round]);
   return made;
 }

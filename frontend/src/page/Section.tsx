@@ -31,17 +31,20 @@ interface SectionProps {
   isHeld: boolean;
   /** Of each section that is drawn, how many elements it has. */
   elements: Map<number, number>;
-  draw(block: Block, place: number, isPlain: boolean): ComponentChildren;
+  draw(block: Block, place: number): ComponentChildren;
+  /** Its text as it is. */
+  plain(): ComponentChildren;
 }
 
-export function Section({ number, section, blocks, spans, isAlone, isHeld, elements, draw }: SectionProps) {
+export function Section({ number, section, blocks, spans, isAlone, isHeld, elements, draw, plain }: SectionProps) {
   const box = useRef<HTMLDivElement>(null);
   const height = useRef<number | null>(null);
   const [isNear, setNear] = useState(isAlone || !canWatch);
   const isDrawn = isAlone || isNear || isHeld;
   const weights = spans.slice(section.from, section.to).map((span) => span.weight + BOX_WEIGHT);
   const isShort = isAlone && section.end <= SHORT;
-  const count = useAdmitted(weights, isDrawn, isShort);
+  const isPlain = isDrawn && isTooMuch(number, elements);
+  const count = useAdmitted(isPlain ? weights.slice(0, 1) : weights, isDrawn, isShort);
   useEffect(() => {
     const element = box.current;
     const scroller = element?.closest(".scroller");
@@ -55,26 +58,22 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   useEffect(() => () => void elements.delete(number), []);
 
   const shown = blocks.slice(section.from, section.from + count);
-  const isPlain = !isDrawn ? elements.delete(number) : isTooMuch(number, shown, elements);
-  const isWhole = isDrawn && count === weights.length;
+  if (isDrawn && !isPlain) elements.set(number, shown.reduce((sum, block) => sum + elementsOf(block), 0));
+  else elements.delete(number);
+  const isWhole = isDrawn && count === (isPlain ? 1 : weights.length);
   const least = isWhole || isAlone ? undefined : { minBlockSize: `${height.current ?? heightOf(section)}px` };
   return (
     <div class="md-section" ref={box} style={least} data-start={section.start} data-end={section.end}>
-      {shown.map((block, place) => draw(block, section.from + place, isPlain))}
+      {isPlain ? count > 0 && plain() : shown.map((block, place) => draw(block, section.from + place))}
     </div>
   );
 }
 
-/** Counts the elements of a section. True if there are too many of them beside those of the other sections. */
-function isTooMuch(number: number, shown: readonly Block[], elements: Map<number, number>): boolean {
+/** True if there are too many elements in the other sections. */
+function isTooMuch(number: number, elements: ReadonlyMap<number, number>): boolean {
   let others = 0;
   for (const [place, count] of elements) if (place !== number) others += count;
-  if (others > ELEMENTS_MOST) return true;
-  elements.set(
-    number,
-    shown.reduce((sum, block) => sum + elementsOf(block), 0),
-  );
-  return false;
+  return others > ELEMENTS_MOST;
 }
 
 /** How many of these may be drawn by now; the component draws again as more of them may. */

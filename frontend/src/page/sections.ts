@@ -5,6 +5,9 @@ import type { Span } from "../core/markdown/index.ts";
 /** A section is about so heavy: more than a screen, and drawn in a frame or two. */
 export const SECTION_WEIGHT = 12_000;
 
+/** What a block's box counts beside its characters. */
+const BOX = 150;
+
 /** A text so short is drawn with the box that it is in: its reader never meets an empty one. */
 export const SHORT = 2_000;
 
@@ -27,14 +30,15 @@ export function sectionsOf(spans: readonly Span[]): SectionOfText[] {
   let weight = 0;
   for (const [place, span] of spans.entries()) {
     const last = made.at(-1);
-    if (last === undefined || weight + span.weight > SECTION_WEIGHT) {
+    const own = span.weight + BOX;
+    if (last === undefined || weight + own > SECTION_WEIGHT) {
       made.push({ from: place, to: place + 1, start: last?.end ?? 0, end: span.end });
-      weight = span.weight;
+      weight = own;
       continue;
     }
     last.to = place + 1;
     last.end = span.end;
-    weight += span.weight;
+    weight += own;
   }
   return made;
 }

@@ -187,8 +187,8 @@ async def test_every_answer_is_shown_and_the_page_never_stops(
         await gateway.chat(session, "go on")
     async with _page(browser, f"{gateway.url}/#s={session}") as page:
         await page.wait_for_function(LAST_SAYS, arg="the last word", polling=100)
-        await page.locator(".scroller").click(position={"x": 2, "y": 100})
-        await page.keyboard.press("Control+a")  # what is far from the reader is drawn to be copied
+        await page.keyboard.press("Control+f")
+        await page.keyboard.press("Control+f")  # the browser's own search: what is far from the reader is drawn
         await _until_drawn(page, len(ALL["turns"]), "the last word")
         tasks = await _tasks(browser, page)
         await expect(page.get_by_test_id("shown-plain")).to_have_count(0)

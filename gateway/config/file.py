@@ -263,7 +263,7 @@ def _convert(tree: dict[str, Any], mistakes: list[str]) -> Config | None:
 
 
 def _parts(table: type[Table], prefix: str, value: dict[str, Any], mistakes: list[str]) -> dict[str, Any]:
-    types = _types(table)
+    types = types_of(table)
     parts = {}
     for key, item in value.items():
         if key in types:
@@ -277,8 +277,9 @@ def _parts(table: type[Table], prefix: str, value: dict[str, Any], mistakes: lis
 
 def _convert_item(kind: Any, name: str, value: Any, mistakes: list[str]) -> Any:
     """A value of a key: a table, several by name, or plain."""
-    inner = next((part for part in (kind, *get_args(kind)) if is_table(part)), None)
-    if inner is not None and get_origin(kind) is dict:
+    bare = plain(kind)
+    inner = next((part for part in (bare, *get_args(bare)) if is_table(part)), None)
+    if inner is not None and get_origin(bare) is dict:
         return _convert_named(inner, name, value, mistakes)
     if inner is not None:
         return _convert_table(inner, name, value, mistakes)

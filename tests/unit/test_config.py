@@ -127,6 +127,20 @@ def test_a_broken_file_is_one_mistake(tmp_path: pathlib.Path, text: str) -> None
     assert len(caught.value.mistakes) == 1
 
 
+@pytest.mark.parametrize(
+    ("table", "mistake"),
+    [
+        ("[files]\nsnapshots_kept = 0", "files.snapshots_kept: Expected `int` >= 1"),
+        ("[files]\nlink_seconds = 86400", "files.link_seconds: Expected `int` <= 3600"),
+        ("[memory]\nkept_free_percent = 95", "memory.kept_free_percent: Expected `float` <= 90.0"),
+    ],
+)
+def test_a_number_out_of_its_bounds_is_refused(tmp_path: pathlib.Path, table: str, mistake: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(written(tmp_path, table), environ={})
+    assert refused.value.mistakes == [mistake]
+
+
 def test_a_missing_file_is_named(tmp_path: pathlib.Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load(tmp_path / "nowhere.toml", environ={})

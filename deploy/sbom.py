@@ -21,6 +21,8 @@ ROOT: Final = pathlib.Path(__file__).parent.parent
 PRODUCT: Final = "agent-gateway"
 LICENCE_MOST: Final = 80
 """Some packages put the whole text of their licence where its name belongs."""
+UNSAID = {"khroma": "MIT"}
+"""Packages of the page that have their licence in a file alone → what it is."""
 
 
 def locked(text: str) -> list[str]:
@@ -73,7 +75,7 @@ def page_parts(lock: dict[str, Any]) -> list[dict[str, Any]]:
         algorithm, _, digest = entry.get("integrity", "").partition("-")
         if algorithm == "sha512":
             part["hashes"] = [{"alg": "SHA-512", "content": base64.b64decode(digest).hex()}]
-        if licence := entry.get("license"):
+        if licence := entry.get("license", UNSAID.get(name)):
             part["licenses"] = [{"expression": licence}]
         parts.append(part)
     return parts

@@ -6,6 +6,8 @@ const TEXTS = /\.(?:js|css|html|svg)$/;
 const PACKED = /\.(?:br|gz)$/;
 /** Less than this fits into a packet anyway. */
 const LEAST = 1_000;
+/** More than this is kept compressed alone, in the coding that browsers take without TLS, too. */
+const MOST = 1_000_000;
 
 const dist = new URL("./dist/", import.meta.url);
 for (const name of readdirSync(dist, { recursive: true })) {
@@ -15,6 +17,17 @@ for (const name of readdirSync(dist, { recursive: true })) {
   const bytes = readFileSync(file);
   if (bytes.length < LEAST) continue;
   const brotli = { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } };
-  writeFileSync(new URL(`${file.href}.br`), brotliCompressSync(bytes, brotli));
-  writeFileSync(new URL(`${file.href}.gz`), gzipSync(bytes, { level: 9 }));
+  const packed = gzipSync(bytes, { level: 9 });
+  writeFileSync(new URL(`${file.href}.gz`), packed);
+  if (bytes.length > MOST) {
+    rmSync(file);
+    continue;
+  }
+  const smaller = brotliCompressSync(bytes, brotli);
+  if (blocks(smaller) < blocks(packed)) writeFileSync(new URL(`${file.href}.br`), smaller);
+}
+
+/** A second copy that takes as many blocks on the disk is not worth its place. */
+function blocks(bytes) {
+  return Math.ceil(bytes.length / 4_096);
 }

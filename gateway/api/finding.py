@@ -15,7 +15,6 @@ from gateway.errors import InvalidField, SessionNotFound
 from gateway.events.facts import iso
 from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, Parameter, Spoken, json_response
-from gateway.http.packing import packed
 from gateway.http.reading import checked_session_id, query_int, read_body
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
@@ -124,7 +123,7 @@ class FindingFace:
             following=found.following.spelled() if found.following else UNSET,
             is_indexing=found.is_indexing,
         )
-        return packed(request, json_response(answer))
+        return json_response(answer)
 
     async def label_session(self, request: Request) -> Response:
         body = await read_body(request, LabelRequest, self._services.config)

@@ -5,11 +5,13 @@ more than it needs. The build compressed them: a client that accepts that gets t
 from __future__ import annotations
 
 import contextlib
+import gzip
 import mimetypes
 import pathlib
 from collections.abc import Mapping
 from typing import Final
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -91,9 +93,9 @@ def routes(pages: Mapping[str, str], files: Mapping[str, Mapping[str, str]]) -> 
 
 def _page_route(path: str, root: pathlib.Path | None, name: str, headers: Mapping[str, str]) -> Route:
     async def serve(request: Request) -> Response:
-        if root is None or not (root / name).is_file():
+        if root is None or not any((root / f"{name}{end}").is_file() for end in ("", PACKED["gzip"])):
             return PlainTextResponse(_UNBUILT, status_code=404)
-        return _file(request, root / name, {**headers, "Cache-Control": "no-cache"})
+        return await run_in_threadpool(_file, request, root / name, {**headers, "Cache-Control": "no-cache"})
 
     return Route(path, serve, methods=["GET"])
 
@@ -116,6 +118,9 @@ def _file(request: Request, path: pathlib.Path, headers: dict[str, str]) -> Resp
         if packed.is_file():
             path, headers = packed, {**headers, "Content-Encoding": coding}
             break
+    if not path.is_file():  # a large one is kept compressed alone
+        plain = gzip.decompress(path.with_name(path.name + PACKED["gzip"]).read_bytes())
+        return Response(plain, headers=headers, media_type=media_type)
     response = FileResponse(path, headers=headers, media_type=media_type, stat_result=path.stat())
     known = request.headers.get("If-None-Match", "").split(",")
     if response.headers["ETag"] in [tag.strip().removeprefix("W/") for tag in known]:

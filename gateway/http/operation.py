@@ -184,6 +184,7 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
     types += [op.dialect.body for op in operations if op.dialect is not None]
     types.append(ErrorBody)
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    _open_tuples(components)
     known = dict(zip(map(id, types), schemas, strict=True))
     paths: dict[str, Any] = {}
     for op in operations:
@@ -198,6 +199,17 @@ def openapi(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": components},
     }
+
+
+def _open_tuples(schema: Any) -> None:
+    """Takes `items: false` from arrays of a fixed length, which says no more than `maxItems`: some generators
+    of clients read no document that has it.
+    """
+    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for part in parts:
+        _open_tuples(part)
+    if isinstance(schema, dict) and "prefixItems" in schema and schema.get("items") is False:
+        del schema["items"]
 
 
 def _described(op: Operation, known: dict[int, Any]) -> dict[str, Any]:

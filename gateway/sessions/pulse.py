@@ -90,4 +90,5 @@ class Pulse:
             disk_free_bytes=metrics.disk_now[0],
             disk_low_bytes=metrics.disk_now[1],
             tasks_down=len(self._tasks_down()),
+            is_memory_short=metrics.is_memory_short,
         )

@@ -43,6 +43,7 @@ class Signals(Struct, frozen=True, kw_only=True):
     disk_free_bytes: float
     disk_low_bytes: float
     tasks_down: int
+    is_memory_short: bool
 
 
 class Raised(Struct, frozen=True):
@@ -97,6 +98,7 @@ RULES: Final = (
     _Rule("Rejects", "warning", lambda s: _above(_per_second(s.five, "rejections/"), REJECTS_PER_SECOND)),
     _Rule("SlowStarts", "warning", lambda s: _above(s.start_p99_seconds, SLOW_START_SECONDS)),
     _Rule("LoopLags", "warning", lambda s: _above(s.loop_lag_p99_seconds, LATE_LOOP_SECONDS)),
+    _Rule("MemoryShort", "warning", lambda s: 1.0 if s.is_memory_short else None),
     _Rule("StoreBehind", "warning", lambda s: _above(s.store_waiting, STORE_BEHIND)),
     _Rule("WorkersDie", "warning", lambda s: _above(s.five.rate("worker_deaths"), DEATHS_PER_SECOND)),
     _Rule("ModelFails", "warning", lambda s: _share(s.five, "model_failures", "model_calls")),

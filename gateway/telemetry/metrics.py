@@ -270,6 +270,7 @@ class Metrics:
         self.is_store_lost = False
         self.disk_now = (0, 0)
         """Free bytes, and how many would be too few; both 0 before the first look."""
+        self.is_memory_short = False
         self.store_lost = Gauge(
             PREFIX + "store_lost", "1 while the database is not the file that was opened.", registry=registry
         )
@@ -305,6 +306,7 @@ class Metrics:
         self.memory_limit.set(limit)
         self.memory_available.set(available)
         self.memory_short.set(is_short)
+        self.is_memory_short = is_short
 
     def task_changed(self, name: str, is_up: bool) -> None:
         """A background task started, or failed."""

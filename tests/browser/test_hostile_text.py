@@ -188,7 +188,9 @@ async def test_every_answer_is_shown_and_the_page_never_stops(
     async with _page(browser, f"{gateway.url}/#s={session}") as page:
         await page.wait_for_function(LAST_SAYS, arg="the last word", polling=100)
         await page.keyboard.press("Control+f")
-        await page.keyboard.press("Control+f")  # the browser's own search: what is far from the reader is drawn
+        await page.keyboard.press(
+            "Control+f"
+        )  # the browser's own search: what is far from the reader is drawn
         await _until_drawn(page, len(ALL["turns"]), "the last word")
         tasks = await _tasks(browser, page)
         await expect(page.get_by_test_id("shown-plain")).to_have_count(0)

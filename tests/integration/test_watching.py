@@ -310,7 +310,7 @@ async def test_the_overview_adds_up(gateway: RunningGateway) -> None:
     assert overview["gateway_memory_bytes"] > 10_000_000
     assert set(rows["sessions"][0]) == {
         *("key", "tenant", "agent", "state", "created_at", "last_used_at", "idle_seconds", "memory_bytes"),
-        *("cpu_seconds", "messages", "queued", "network"),
+        *("cpu_seconds", "messages", "queued", "network", "person"),
     }
 
 

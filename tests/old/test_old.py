@@ -107,6 +107,10 @@ def opened(version: str, all_opened: dict[str, Opened]) -> Opened:
 
 NEW: Final = frozenset(("cost", "egress", "options", "questions", "rules"))
 """Fields of State that are younger than these versions."""
+NEW_IN_LISTS: Final = frozenset(
+    ("unread", "pinned", "archived", "tags", "last_message", "last_sender", "waiting_since")
+)
+"""Members of a session's summary that are younger."""
 NOT_CHOSEN: Final = frozenset(("gemini",))
 """Agents that the tenants of the configuration do not have."""
 
@@ -140,6 +144,12 @@ def as_then(body: Any, version: str) -> Any:
         return body
     if "is_processing" in body:  # an answer without a word was in State
         body = {**body, "messages": [one for one in body["messages"] if one["content"]]}
+    body = {name: one for name, one in body.items() if name not in NEW_IN_LISTS}
+    if isinstance(body.get("sessions"), list):
+        rows = [{n: row[n] for n in row if n not in NEW_IN_LISTS} for row in body["sessions"]]
+        body = {**body, "sessions": rows}
+    if isinstance(body.get("people"), list):
+        body = {**body, "people": [{n: row[n] for n in row if n != "limits"} for row in body["people"]]}
     if has_newer(version):
         return body
     body = {name: one for name, one in body.items() if name not in NEW}

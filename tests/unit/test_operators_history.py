@@ -116,6 +116,7 @@ def signals(**changed: Any) -> Signals:
         disk_free_bytes=10,
         disk_low_bytes=5,
         tasks_down=0,
+        is_memory_short=False,
     )
     return msgspec.structs.replace(well, **changed)
 
@@ -142,6 +143,7 @@ CASES: dict[str, tuple[Signals, Signals]] = {
     ),
     "SlowStarts": (signals(start_p99_seconds=3.0), signals(start_p99_seconds=2.0)),
     "LoopLags": (signals(loop_lag_p99_seconds=0.3), signals(loop_lag_p99_seconds=0.2)),
+    "MemoryShort": (signals(is_memory_short=True), signals()),
     "StoreBehind": (signals(store_waiting=10_001), signals(store_waiting=10_000)),
     "WorkersDie": (signals(five=grown(worker_deaths=61)), signals(five=grown(worker_deaths=59))),
     "ModelFails": (

@@ -106,6 +106,20 @@ async def test_a_file_that_was_not_compressed_is_sent_as_it_is(site: Starlette) 
     assert (got.status, got.body, got.headers.get("content-encoding")) == (200, SCRIPT, None)
 
 
+async def test_a_large_file_that_is_kept_compressed_alone_is_sent_to_everybody(
+    site: Starlette, tmp_path: pathlib.Path
+) -> None:
+    for end in ("", ".br"):
+        (tmp_path / f"pdf.html{end}").unlink()
+    got = await get(site, "/pdf.html", accept_encoding="br, gzip")
+    assert (got.status, gzip.decompress(got.body), got.headers["content-encoding"]) == (200, SCRIPT, "gzip")
+    plain = await get(site, "/pdf.html")
+    assert (plain.status, plain.body, plain.headers.get("content-encoding")) == (200, SCRIPT, None)
+    assert plain.headers["content-security-policy"] == got.headers["content-security-policy"]
+    (tmp_path / "pdf.html.gz").unlink()
+    assert (await get(site, "/pdf.html")).status == 404
+
+
 @pytest.mark.parametrize("path", ["/widget.js.br", "/assets/index-abc.js.gz", "/assets/../index.html.gz"])
 async def test_a_compressed_file_has_no_address_of_its_own(site: Starlette, path: str) -> None:
     assert (await get(site, path)).status == 404

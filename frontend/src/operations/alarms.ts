@@ -48,6 +48,10 @@ const en: Record<string, AlarmText> = {
     title: "The disk is nearly full",
     toDo: "The disk is nearly full, and a full disk takes no new message. Delete old backups, `replaced-…` and `gateway.db.damaged-…`, or sessions that nobody needs.",
   },
+  MemoryShort: {
+    title: "Little memory is left",
+    toDo: "Idle agents are parked and turns wait, because little memory is left. Give the gateway more memory, or fewer or smaller agents: docs/operating.md, Memory.",
+  },
   StoreBehind: {
     title: "The disk is too slow",
     toDo: "More than 10,000 events wait for the disk: it is slower than what the agents write. `agent_gateway_store_commit_seconds` says how slow.",
@@ -106,6 +110,10 @@ const he: Record<string, AlarmText> = {
   DiskFills: {
     title: "הדיסק כמעט מלא",
     toDo: "הדיסק כמעט מלא, ודיסק מלא אינו מקבל הודעות חדשות. אפשר למחוק גיבויים ישנים, `replaced-…` ו־`gateway.db.damaged-…`, או שיחות שאיש אינו צריך.",
+  },
+  MemoryShort: {
+    title: "נשאר מעט זיכרון",
+    toDo: "סוכנים בטלים מושהים ותורות ממתינים, כי נשאר מעט זיכרון. אפשר לתת לשער יותר זיכרון, או פחות סוכנים או קטנים יותר: docs/operating.md, Memory.",
   },
   StoreBehind: {
     title: "הדיסק איטי מדי",

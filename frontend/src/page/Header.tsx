@@ -67,7 +67,7 @@ export function HelmButtons() {
   );
   return (
     <>
-      {button("palette", "search")}
+      {button("palette", "command")}
       {button("settings", "settings")}
     </>
   );

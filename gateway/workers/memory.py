@@ -38,7 +38,7 @@ def tree(pid: int) -> list[int]:
 
 
 def process_bytes(pid: int) -> int:
-    """Bytes of one process. One that has ended, or cannot be looked at (no file is left), counts as nothing."""
+    """Bytes of one process. One that has ended, or cannot be looked at (no file is left), counts as 0."""
     with contextlib.suppress(psutil.NoSuchProcess, OSError):
         process = psutil.Process(pid)
         with contextlib.suppress(psutil.AccessDenied):

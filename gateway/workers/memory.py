@@ -38,8 +38,8 @@ def tree(pid: int) -> list[int]:
 
 
 def process_bytes(pid: int) -> int:
-    """Bytes of one process."""
-    with contextlib.suppress(psutil.NoSuchProcess):
+    """Bytes of one process. One that has ended, or cannot be looked at (no file is left), counts as 0."""
+    with contextlib.suppress(psutil.NoSuchProcess, OSError):
         process = psutil.Process(pid)
         with contextlib.suppress(psutil.AccessDenied):
             return int(process.memory_full_info().pss)
@@ -49,10 +49,15 @@ def process_bytes(pid: int) -> int:
 
 
 def is_at_work(pid: int) -> bool:
-    """Whether a process runs, waits for its turn to, or waits for a disk; a stopped one does none of it."""
-    with contextlib.suppress(psutil.Error):
+    """Whether a process runs, waits for its turn to, or waits for a disk; a stopped one does none of it. One
+    that cannot be looked at (no file is left) has the benefit of the doubt.
+    """
+    try:
         return psutil.Process(pid).status() in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
-    return False
+    except psutil.Error:
+        return False
+    except OSError:
+        return True
 
 
 def machine_bytes() -> int:

@@ -63,7 +63,8 @@ async def test_wait_answers_when_the_turn_ends_or_when_the_time_is_up(gateway: R
     state = await gateway.chat(session_id, "/count 3 10")
     assert (said(state, "agent"), state["is_processing"]) == (["1 2 3"], False)
     assert time.monotonic() - began < 5 * crowding()
-    state = await gateway.chat(session_id, SLOW, wait=round(crowding()))
+    slower = round(crowding())  # the same for both, so that the time is up first on any machine
+    state = await gateway.chat(session_id, f"/count 1000 {20 * slower}", wait=slower)
     assert state["is_processing"] is True
     assert said(state, "agent")[-1].startswith("1 2 3")
     await gateway.delete(session_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import secrets
 import signal
 
 import psutil
@@ -149,7 +150,7 @@ async def test_a_session_that_starts_no_worker_keeps_no_spare(tmp_path: pathlib.
         await eventually(is_ended)
 
 
-SEARCH = "env; find /session /tmp $HOME . 2>/dev/null; cat $HOME/* ./* 2>/dev/null; true"
+SEARCH = "env; cat $HOME/* ./* 2>/dev/null; find /session $HOME . /tmp 2>/dev/null; true"
 SEARCHER = {"turns": [[{"run": "$PROMPT"}, {"say": "."}]], "repeat": True}
 GREETS = {
     "initialize": {"steps": [{"stderr": "greeted"}]},
@@ -165,7 +166,8 @@ async def test_a_spare_knows_nothing_of_any_other_session(tmp_path: pathlib.Path
         gateway.inner.reload()
         born = await until(gateway, 1)
         await gateway.post("/api/sessions", {"session_id": "a", "agent": "searcher"}, status=201)
-        await gateway.chat("a", "echo key > $HOME/own.secret; echo key > here.secret")
+        hidden = secrets.token_hex(8)
+        await gateway.chat("a", f"echo {hidden} > $HOME/own.{hidden}; echo {hidden} > here.{hidden}")
         assert pid_of(gateway, "a") != born, "a session that was not spoken to when it was made has its own"
         body = {"message": SEARCH, "session_id": "b", "agent": "searcher"}
         state = await gateway.post("/api/chat?wait=240", body)
@@ -175,8 +177,8 @@ async def test_a_spare_knows_nothing_of_any_other_session(tmp_path: pathlib.Path
         assert a is not None
         assert b is not None
         assert "HOME=" in found
-        assert "secret" not in found
-        assert a.record.key not in found
+        foreign = (hidden, a.record.key)
+        assert [line for line in found.splitlines() if any(word in line for word in foreign)] == []
         assert b.record.uid is None or a.record.uid != b.record.uid
 
 

@@ -22,8 +22,11 @@ from tests.asked import Inside, inside_gateway
 GATEWAY: Final = str(pathlib.Path(gateway.__file__).parent)
 STOPS: Final = 15
 """Modules from the request to the log, at most."""
-ASKED: Final = 44
-"""Modules whose code runs until a message is committed, at most: its way, and what is asked on it."""
+ASKED: Final = 43
+"""Modules whose code runs until a message is committed, at most: its way (9); who asks, from where and what
+for (16); the session's parts, its quotas, budgets and place in line (10); the store in memory with its search
+(4); the observers with what the product chats and the webhook make of an event (4).
+"""
 SLOW: Final = LimitsConfig(session_requests_per_second=0.001, session_burst=3)
 
 
@@ -83,14 +86,16 @@ def way_to(frame: FrameType | None) -> list[str]:
 async def traced(act: Callable[[], Any], *, until: Callable[..., Any]) -> list[str]:
     """Does it; the modules of the gateway whose code ran in this task, in order, until that one returned."""
     task, seen = asyncio.current_task(), dict[str, None]()
-    last = until.__code__
+    last, has_returned = until.__code__, False
 
     def note(frame: FrameType, event: str, value: object) -> None:
+        nonlocal has_returned
         if asyncio.current_task() is not task:
             return
         if event == "call" and (name := module_of(frame)):
             seen[name] = None
         elif event == "return" and frame.f_code is last and value is None:
+            has_returned = True
             sys.setprofile(None)
 
     sys.setprofile(note)
@@ -98,6 +103,7 @@ async def traced(act: Callable[[], Any], *, until: Callable[..., Any]) -> list[s
         await act()
     finally:
         sys.setprofile(None)
+    assert has_returned, f"{until.__qualname__} never did, so more was counted"
     return list(seen)
 
 
@@ -120,7 +126,7 @@ async def test_a_message_passes_few_modules_until_it_is_committed(
             answer = await inside.ask("POST", "/api/chat", {"session_id": "a", "message": "/echo hi"})
             assert answer.status == 200
 
-        asked = await traced(send, until=EventLog.say)
+        asked = await traced(send, until=EventLog.commit)
     way = next(way for way in ways if "api.chat" in way)
     sys.stdout.write(f"{len(way)} modules from the request to the log: {' → '.join(way)}\n")
     sys.stdout.write(f"{len(asked)} modules ran until it was committed: {', '.join(asked)}\n")

@@ -87,7 +87,10 @@ async def take(path: pathlib.Path) -> None:
                     await gateway.chat(f"other-{number}", title)
                 await gateway.post("/api/sessions", {"session_id": "prices", "agent": "opencode"}, status=201)
                 context = await browser.new_context(
-                    viewport={"width": WIDTH, "height": HEIGHT}, locale="en-US", color_scheme="light"
+                    viewport={"width": WIDTH, "height": HEIGHT},
+                    locale="en-US",
+                    color_scheme="light",
+                    reduced_motion="reduce",
                 )
                 page = await context.new_page()
                 page.set_default_timeout(SECONDS * 1000)

@@ -100,7 +100,15 @@ def shop_site(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     site = tmp_path_factory.mktemp("shop")
     (site / "index.html").write_text("<title>shop</title>")
     rolldown = str(FRONTEND / "node_modules" / ".bin" / "rolldown")
-    command = [rolldown, "src/core/index.ts", "--format", "esm", "-o", str(site / "core.js")]
+    command = [
+        rolldown,
+        "src/core/index.ts",
+        "--format",
+        "esm",
+        "--no-codeSplitting",
+        "-o",
+        str(site / "core.js"),
+    ]
     subprocess.run(command, cwd=FRONTEND, check=True, capture_output=True, timeout=60 * crowding())
     return site
 

@@ -275,7 +275,10 @@ async def test_the_share_dialog_is_labelled_and_goes_by_keyboard(
     await expect_answer(page, "to be shared")
     await page.get_by_test_id("session-menu").focus()
     await page.keyboard.press("Enter")
-    await page.keyboard.press("ArrowDown")
+    for item in ("rename", "pin", "tags", "archive", "share"):
+        await expect(page.get_by_test_id(item)).to_be_focused()
+        if item != "share":
+            await page.keyboard.press("ArrowDown")
     await page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name=re.compile("Share"))
     await expect(dialog).to_be_visible()

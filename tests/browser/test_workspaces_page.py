@@ -43,12 +43,12 @@ async def test_a_branch_is_pushed_from_the_page(
     await expect(page.get_by_text("These files are those of app")).to_be_visible()
     await expect(page.get_by_test_id("message-agent")).to_contain_text("done")
     await expect(page.get_by_test_id("workspace-choice")).to_have_text("app")
+    await page.get_by_test_id("language-toggle").click()
     await page.set_viewport_size({"width": 375, "height": 700})
     await page.get_by_test_id("take-out").click()
     async with page.expect_download() as diff:
         await page.get_by_test_id("take-diff").click()
     assert "+two" in pathlib.Path(await (await diff.value).path()).read_text()
-    await page.get_by_test_id("language-toggle").click()
     await page.get_by_test_id("take-out").press("Enter")
     await page.get_by_test_id("take-branch").press("Enter")
     await page.get_by_test_id("branch-name").fill("agent/page")

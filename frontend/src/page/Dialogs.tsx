@@ -26,7 +26,8 @@ export function Dialog({ title, look = "", close, children }: DialogProps) {
       ref={box}
       class={`dialog ${look}`}
       aria-label={title}
-      onClose={close}
+      // Not for a dialog that was taken away: another one may stand in its place by now.
+      onClose={() => box.current && close()}
       onKeyDown={(event) => event.key === "Escape" && event.stopPropagation()}
       onClick={(event) => event.target === box.current && box.current?.close()}
     >

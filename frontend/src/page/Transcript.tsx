@@ -97,8 +97,13 @@ export function Transcript() {
   // Whatever grows, text or a picture that arrived late: who was at the end stays there.
   useEffect(() => {
     const observer = new ResizeObserver(() => {
-      if (isSticking.current)
-        scroller.current?.scrollTo({ top: scroller.current.scrollHeight, behavior: "instant" });
+      const box = scroller.current;
+      if (isSticking.current && box) {
+        box.scrollTo({ top: box.scrollHeight, behavior: "instant" });
+        // Known at once: whoever goes up before the browser tells of this goes up from here.
+        lastTop.current = box.scrollTop;
+        lastHeight.current = box.scrollHeight;
+      }
       look();
     });
     if (inner.current) observer.observe(inner.current);

@@ -292,7 +292,7 @@ export class Page {
       visibility,
       folds: this.#parts.folds,
       outbox: this.store.outbox(sessionId),
-      last: LAST,
+      ...(!this.#parts.needsWholeLog && { last: LAST }),
       onRefused: (text, error, attachments) => {
         this.store.takeBack(sessionId, text, attachments);
         this.#files.delete(sessionId);

@@ -51,6 +51,11 @@ export class Parts {
     return this.#all.flatMap((part) => part.fold ?? []);
   }
 
+  /** True if a module folds: the gateway may have no fold of its own for it, so that it needs the log from the start. */
+  get needsWholeLog(): boolean {
+    return [...this.#loaded.values()].some((part) => part?.fold !== undefined);
+  }
+
   shown(applications: unknown): readonly PagePart[] {
     const enabled = enabledIn(applications);
     if (enabled === null) return this.#config.builtIn;

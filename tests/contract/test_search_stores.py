@@ -7,6 +7,7 @@ import pathlib
 import sqlite3
 from typing import Final
 
+import msgspec
 import pytest
 
 from gateway.errors import StoreFailed
@@ -161,6 +162,27 @@ async def test_a_message_that_was_withdrawn_is_not_found(store: Store) -> None:
     await indexed(store)
     await said(store, "a", Event(20, 1020, ev.MessageWithdrawn("u1", "link_revoked")))
     assert await names(store, "needle") == {("a", "u11")}
+
+
+async def test_of_a_waiting_message_that_was_changed_only_the_new_text_is_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_index, "STRETCH_CHARACTERS", 20)
+
+    def waits(seq: int, text: str) -> list[Event]:
+        message = ev.MessageAdded("u9", "user", text, "t9")
+        queue = ev.QueueChanged((ev.WaitingMessage("u9", "t9", text),), is_held=seq > 10)
+        return [Event(seq, 1000 + seq, message), Event(seq + 1, 1001 + seq, queue)]
+
+    *begun, end = turn(1, "look", "a long answer " * 10)
+    await said(store, "a", *begun, *waits(4, "needle"), msgspec.structs.replace(end, seq=6))
+    assert await names(store, "needle") == {("a", "u9")}
+    await said(store, "a", *waits(11, "thread"))
+    assert await names(store, "needle") == set()
+    assert await names(store, "thread") == {("a", "u9")}
+    await said(store, "a", *turn(21, "next", "x"), Event(30, 1030, ev.QueueChanged(())), *turn(31, "y", "z"))
+    assert await names(store, "needle") == set()
+    assert await names(store, "thread") == {("a", "u9")}
 
 
 async def test_compaction_changes_nothing_that_is_found(store: Store) -> None:

@@ -1,5 +1,5 @@
 """How a log becomes filters: it is read a page at a time, cut into stretches between turns, and kept with
-others' in one short commit.
+others' in one short commit. It is not cut while messages wait: what they say may change until they are taken.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from gateway.events import facts as ev
 from gateway.events.texts import ENDS, STARTS, Texts
 from gateway.stores.grams import filter_of, grams_of, words_in
 from gateway.stores.sqlite import log_rows
@@ -47,9 +48,11 @@ class Gathering:
         self.cursor = 0
         """Everything up to here was read."""
         self.through = 0
-        """No turn runs here, and what was said before is complete."""
-        self.is_open = False
+        """No turn runs here and no message waits, and what was said before is complete."""
+        self._is_running = False
         """A turn runs where the cursor is."""
+        self._is_waiting = False
+        """Messages wait there."""
         self.is_done = False
         """The log was read to its end."""
         self.is_kept = False
@@ -87,6 +90,11 @@ class Gathering:
         return self.through if self.is_done else self._after
 
     @property
+    def is_open(self) -> bool:
+        """What was said before the cursor is not complete."""
+        return self._is_running or self._is_waiting
+
+    @property
     def is_enough(self) -> bool:
         """It is time to keep what was found."""
         return self.is_done or (self._pages >= PAGES_MOST and bool(self.stretches))
@@ -101,9 +109,11 @@ class Gathering:
             self.cursor = event.seq
             self._texts.add(event)
             if event.kind in STARTS:
-                self.is_open = True
+                self._is_running = True
             elif event.kind in ENDS:
-                self.is_open = False
+                self._is_running = False
+            elif isinstance(event.data, ev.QueueChanged):
+                self._is_waiting = bool(event.data.waiting)
             if not self.is_open and self._texts.messages:
                 self._close(event.seq)
         self.withdrawn |= self._texts.withdrawn

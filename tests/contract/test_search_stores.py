@@ -20,6 +20,7 @@ from gateway.stores.sessions import Forking
 from gateway.stores.sqlite import search, search_index
 from gateway.stores.sqlite.store import SqliteStore
 from tests.contract.engines import ENGINES, Collector, filled, record, tombstone
+from tests.patience import within
 
 OWNER = "t/s"
 
@@ -329,6 +330,21 @@ async def test_long_logs_are_cut_between_turns_and_short_ends_are_made_anew(
         assert all(one[1] <= other[0] for one, other in itertools.pairwise(rows))
         await indexed(store)
         assert not await store.search.index()
+        assert not store.search._said
+    finally:
+        await store.close()
+
+
+async def test_what_a_deleted_session_said_is_no_work_for_the_next_one_with_its_row(
+    tmp_path: pathlib.Path,
+) -> None:
+    store = await opened(tmp_path)
+    try:
+        sink = await said(store, "a", *turn(1, "needle", "x"))
+        await store.sessions.delete(sink.key, tombstone())
+        await store.sessions.create(record("b"))
+        async with within(10):
+            await indexed(store)
         assert not store.search._said
     finally:
         await store.close()

@@ -117,6 +117,12 @@ class SqliteSearch:
 
     # -- what is said, in the thread that writes ----------------------------------------------------------
 
+    def began(self, row_id: int) -> None:
+        """Nothing was said yet in the log of this row, whatever was said in that of a session before it."""
+        with self._lock:
+            self._said.pop(row_id, None)
+            self._ended.pop(row_id, None)
+
     def touch(self, row_id: int, seq: int) -> None:
         """Events up to this number were written beside the projections."""
         with self._lock:

@@ -41,16 +41,19 @@ class SqliteSessions:
         self,
         database: Database,
         *,
+        on_create: Callable[[int], None],
         on_delete: Callable[[str], None],
         on_fork: Callable[[int, int], None],
         append: Callable[[sqlite3.Connection, int, Sequence[Event]], None],
         write_soon: Callable[[Act], None],
     ) -> None:
-        """`on_delete` hears the key of each session that is deleted, `on_fork` the id of the row of each fork
-        and the last number in its log, and `append` writes events of a log by the id of its row, all in the
-        thread that writes; `write_soon` takes what nobody waits for.
+        """`on_create` hears the id of the row of each new session, which may have been another's, `on_delete`
+        the key of each session that is deleted, `on_fork` the id of the row of each fork and the last number
+        in its log, and `append` writes events of a log by the id of its row, all in the thread that writes;
+        `write_soon` takes what nobody waits for.
         """
         self._database = database
+        self._on_create = on_create
         self._on_delete = on_delete
         self._on_fork = on_fork
         self._append = append
@@ -59,6 +62,7 @@ class SqliteSessions:
     async def create(self, record: SessionRecord, founding: Founding | None = None) -> None:
         def act(connection: sqlite3.Connection) -> None:
             row_id = _insert(connection, record)
+            self._on_create(row_id)
             if founding is None:
                 return
             connection.execute(

@@ -67,6 +67,7 @@ class SqliteStore:
         self.labels = SqliteLabels(self)
         self.sessions = SqliteSessions(
             self,
+            on_create=self.search.began,
             on_delete=self._deleted,
             on_fork=self.search.touch,
             append=self._append,

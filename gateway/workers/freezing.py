@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import threading
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ class Freezer:
         self._memory = pathlib.Path(memory_events).parent if memory_events else None
         self._swap = ""
         """What its group may swap, as it was before it was frozen."""
+        self._lock = threading.Lock()
+        """What it may swap is changed while it is frozen, and by one thread at a time."""
         self.is_frozen = False
 
     def freeze(self) -> bool:
@@ -38,11 +41,13 @@ class Freezer:
     def thaw(self) -> None:
         """Lets it go on, if it is frozen."""
         if self.is_frozen:
-            self.is_frozen = False
+            with self._lock:
+                self.is_frozen = False
+                swap, self._swap = self._swap, ""
             self._write(1)
-            if self._swap and self._memory is not None:
+            if swap and self._memory is not None:
                 with contextlib.suppress(OSError):
-                    (self._memory / _SWAP_FILE).write_text(self._swap)
+                    (self._memory / _SWAP_FILE).write_text(swap)
 
     def _write(self, index: int) -> bool:
         try:
@@ -62,8 +67,11 @@ class Freezer:
             return
         with contextlib.suppress(OSError):
             held = (place / "memory.current").read_text()
-            self._swap = (place / _SWAP_FILE).read_text().strip()
-            (place / _SWAP_FILE).write_text("max")
+            with self._lock:
+                if not self.is_frozen:
+                    return  # it was needed before its turn came
+                self._swap = self._swap or (place / _SWAP_FILE).read_text().strip()
+                (place / _SWAP_FILE).write_text("max")
             (place / "memory.reclaim").write_text(held)
 
 

@@ -158,3 +158,24 @@ async def test_what_a_killed_gateway_left_frozen_is_ended(
         await all_gone(processes)
         os.close(worker.stdin)
         os.close(worker.stdout)
+
+
+def test_a_worker_swaps_only_while_it_is_frozen(tmp_path: pathlib.Path) -> None:
+    """Also if it was thawed before the thread came to it."""
+    for name, text in {"memory.swap.max": "0\n", "memory.current": "1000\n", "memory.reclaim": ""}.items():
+        (tmp_path / name).write_text(text)
+    freezer = Freezer(str(tmp_path / "cgroup.freeze"), str(tmp_path / "memory.events"))
+
+    def swap() -> str:
+        return (tmp_path / "memory.swap.max").read_text().strip()
+
+    assert freezer.freeze()
+    freezer.thaw()
+    freezer.reclaim()
+    assert swap() == "0"
+    assert freezer.freeze()
+    freezer.reclaim()
+    freezer.reclaim()  # that of the first time, late
+    assert (swap(), (tmp_path / "memory.reclaim").read_text()) == ("max", "1000\n")
+    freezer.thaw()
+    assert swap() == "0"

@@ -204,6 +204,14 @@ async def test_a_turn_that_runs_is_found_and_so_is_what_it_says_next(store: Stor
     assert await names(store, "yarn") == {("a", "u21")}
 
 
+async def test_what_an_agent_says_outside_a_turn_is_found_at_once(store: Store) -> None:
+    await said(store, "a", *turn(1, "look", "x"))
+    await indexed(store)
+    for seq, text in ((11, "needle"), (12, " thread")):
+        await said(store, "a", Event(seq, 1000 + seq, ev.TextDelta("a11", "", text)))
+        assert await names(store, text) == {("a", "a11")}
+
+
 async def test_a_fork_and_a_session_that_begins_with_a_message_are_found(store: Store) -> None:
     one = record("a")
     await store.sessions.create(one, Founding(reserved_seq=9, events=turn(1, "needle", "x")))

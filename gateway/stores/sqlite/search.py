@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.facts import Event
-from gateway.events.texts import Texts
+from gateway.events.texts import ENDS, Texts
 from gateway.stores.database import Database
 from gateway.stores.grams import probes
 from gateway.stores.search import (
@@ -100,6 +100,8 @@ class SqliteSearch:
         """The last number that was said in a log and has no filter, by the id of its row."""
         self._ended: dict[int, int] = {}
         """The same of logs of which something is complete: what `index` does next."""
+        self._running: set[int] = set()
+        """Rows of logs in which a turn runs, for the thread that writes."""
         self._unswept = _EVER
         """Rows with this id and below were not compared with their marks since the store was opened."""
         self._queue: list[int] = []
@@ -112,6 +114,7 @@ class SqliteSearch:
         """What `_unswept` becomes once the queue is empty."""
         database.project((ev.TurnStarted,), self._begun)
         database.project((ev.MessageAdded, ev.TurnEnded, ev.TurnInterrupted), self._complete)
+        database.project((ev.TextDelta,), self._spoken)
         database.project((ev.MessageWithdrawn,), self._withdrawn)
         database.project((ev.SessionInfo,), _titled)
 
@@ -122,6 +125,7 @@ class SqliteSearch:
         with self._lock:
             self._said.pop(row_id, None)
             self._ended.pop(row_id, None)
+        self._running.discard(row_id)
 
     def touch(self, row_id: int, seq: int) -> None:
         """Events up to this number were written beside the projections."""
@@ -129,11 +133,19 @@ class SqliteSearch:
             self._said[row_id] = self._ended[row_id] = seq
 
     def _begun(self, _connection: sqlite3.Connection, row_id: int, event: Event) -> None:
+        self._running.add(row_id)
         with self._lock:
             self._said[row_id] = event.seq
 
     def _complete(self, _connection: sqlite3.Connection, row_id: int, event: Event) -> None:
+        if event.kind in ENDS:
+            self._running.discard(row_id)
         self.touch(row_id, event.seq)
+
+    def _spoken(self, _connection: sqlite3.Connection, row_id: int, event: Event) -> None:
+        """What an agent says in a turn is behind its start; what it says by itself is noted here."""
+        if row_id not in self._running:
+            self.touch(row_id, event.seq)
 
     def _withdrawn(self, connection: sqlite3.Connection, row_id: int, event: Event) -> None:
         assert isinstance(event.data, ev.MessageWithdrawn)  # noqa: S101 - it is projected for these alone

@@ -316,6 +316,8 @@ class Turns:
             raise MessageNotWaiting
         if text is not None and turn.author is not UNSET:
             raise Forbidden("Somebody else has written this message: only its place can be changed.")
+        if text is not None and self._fold.refuses_commands:  # what it may say was judged when it came
+            raise Forbidden("What was written here stays as it is: only its place can be changed.")
         old_text, order, events = turn.text, self.queue.order(), list[ev.EventData]()
         if text is not None and text != turn.text:
             turn.text = text

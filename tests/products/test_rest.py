@@ -247,6 +247,21 @@ async def test_visitors_may_do_nothing_that_is_the_staffs(visitor: Browser, meth
     assert (await visitor.ask(method, path, {"message_text": "hi"})).status == 403
 
 
+async def test_a_visitors_message_that_waits_stays_what_it_was_when_it_was_let_through(
+    visitor: Browser,
+) -> None:
+    name = await visitor.begin(initial_message="/count 500 20")
+    await visitor.say(name, "/echo this is allowed")
+    (session,) = (await visitor.ask("GET", "/api/sessions")).json["sessions"]
+    path = f"/api/sessions/{session['session_id']}"
+    items = (await visitor.ask("GET", f"{path}/history")).json["items"]
+    message_id = next(item["id"] for item in items if item.get("text") == "/echo this is allowed")
+    changed = await visitor.ask("PATCH", f"{path}/queue/{message_id}", {"message": "/tools"})
+    assert changed.status == 403, changed.json
+    assert (await visitor.ask("PATCH", f"{path}/queue/{message_id}", {"before": ""})).status == 200
+    await visitor.ask("POST", f"{path}/interrupt")
+
+
 async def test_a_person_takes_over_answers_and_hands_back(shop: Shop, visitor: Browser) -> None:
     name = await visitor.begin(initial_message="/echo agent here")
     await visitor.until(name, lambda found: len(found) == 2)

@@ -45,8 +45,7 @@ class WebhookConfig(Table, frozen=True, kw_only=True):
             yield "waits_minutes: must be more than 0"
         if not self.url:
             return
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        if not _is_callable(self.url):
             yield "url: write https://HOST/PATH, without a user or a password"
         if not self.secret:
             yield "secret: name one, or a secret_file, so that the receiver can tell who calls"
@@ -56,6 +55,15 @@ class WebhookConfig(Table, frozen=True, kw_only=True):
     def wants(self, event: str) -> bool:
         """True if an event of this name is sent."""
         return bool(self.url) and (not self.events or event in self.events)
+
+
+def _is_callable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        has_port = parts.port is None or parts.port > 0
+    except ValueError:  # half an IPv6 address, a port that there is not
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc and has_port
 
 
 def key_of(secret: str) -> bytes | None:

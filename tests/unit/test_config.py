@@ -408,6 +408,8 @@ def test_the_host_of_agents_servers_is_a_domain(tmp_path: pathlib.Path, value: s
         ('url = "https://x.example"\nsecret = "whsec_c2hvcnQ="', "webhook.secret"),
         ('url = "ftp://x.example"\nsecret = "SECRET"', "webhook.url"),
         ('url = "https://me:pw@x.example"\nsecret = "SECRET"', "webhook.url"),
+        ('url = "https://[::1/hook"\nsecret = "SECRET"', "webhook.url"),
+        ('url = "https://x.example:99999"\nsecret = "SECRET"', "webhook.url"),
         ('url = "https://x.example"\nsecret = "SECRET"\nevents = ["turn.endet"]', "webhook.events"),
         ('url = "https://x.example"\nsecret_file = "/nowhere"', "webhook.secret_file"),
         ("waits_minutes = 0", "webhook.waits_minutes"),

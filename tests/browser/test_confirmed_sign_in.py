@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import pathlib
 from collections.abc import AsyncIterator
+from typing import Final
 
 import pytest
 from aiohttp import web
@@ -30,6 +31,10 @@ redirect_url = "{back}"
 [oidc.groups.staff]
 """
 pytestmark = [SHARED, pytest.mark.browser]
+IS_KEPT: Final = """text => !window.isBefore && (
+    document.querySelector("[data-testid=composer]")?.value === text ||
+    [...document.querySelectorAll("[data-testid=message-user]")]
+        .some((one) => one.textContent.includes(text)))"""
 
 
 @contextlib.asynccontextmanager
@@ -69,12 +74,15 @@ async def test_a_person_is_asked_nothing_while_the_provider_knows_them(
             await expect_answer(page, "before")
             gateway.clock.advance(CONFIRM_SECONDS + 1)
             provider.ahead_seconds += CONFIRM_SECONDS + 1
+            await page.evaluate("window.isBefore = true")
             await say(page, "/echo after")
             async with within(15):
                 while not provider.asked["silent"]:
                     await asyncio.sleep(0.02)
-            await expect(page.get_by_test_id("composer")).to_have_value("/echo after")
-            await page.get_by_test_id("composer").press("Enter")
+            # Another request of the page may have met the old sign-in first: then the message goes by itself.
+            await page.wait_for_function(IS_KEPT, arg="/echo after", polling=100)
+            if await page.get_by_test_id("composer").input_value():
+                await page.get_by_test_id("composer").press("Enter")
             await expect_answer(page, "after")
             assert provider.asked["silent"] == 1
             provider.asks_people = True

@@ -115,7 +115,7 @@ async def test_it_opens_with_the_last_and_fetches_earlier_ones_without_moving(
     await expect(page.get_by_test_id("jump-latest")).to_be_visible()
     assert (await _top(page))[0] == seen[0]
     await page.get_by_test_id("jump-latest").click()
-    await expect(page.get_by_text("Again.")).to_be_in_viewport()
+    await expect(page.get_by_test_id("transcript").get_by_text("Again.")).to_be_in_viewport()
 
 
 async def test_words_are_found_wherever_they_are_also_on_a_narrow_phone(

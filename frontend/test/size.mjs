@@ -17,11 +17,15 @@ export function sizes() {
   const text = (name) => readFileSync(new URL(`assets/${name}`, dist));
   const packed = Object.fromEntries(names.sort().map((name) => [name, gzipSync(text(name), { level: 9 }).length]));
   const page = readFileSync(new URL("index.html", dist));
-  const first = new Set([...page.toString().matchAll(/assets\/([\w.-]+)"/g)].map(([, name]) => name));
-  for (const name of first) {
-    if (!name.endsWith(".js")) continue;
-    for (const [, other] of text(name).toString().matchAll(/(?:from|import)\s*["'`]\.\/([\w.-]+)["'`]/g)) first.add(other);
-  }
+  const withImports = (named) => {
+    const all = new Set(named);
+    for (const name of all) {
+      if (!name.endsWith(".js")) continue;
+      for (const [, other] of text(name).toString().matchAll(/(?:from|import)\s*["'`]\.\/([\w.-]+)["'`]/g)) all.add(other);
+    }
+    return all;
+  };
+  const first = withImports([...page.toString().matchAll(/assets\/([\w.-]+)"/g)].map(([, name]) => name));
   const conversation = names.filter((name) => /^Markdown.*\.js$/.test(name));
   const sum = (some) => some.reduce((total, name) => total + packed[name], gzipSync(page, { level: 9 }).length) / 1000;
   const hebrew = names.filter((name) => name.startsWith("hebrew"));
@@ -30,7 +34,7 @@ export function sizes() {
     first,
     english: sum([...first]),
     hebrew: sum([...first, ...hebrew]),
-    conversation: sum([...first, ...conversation]),
+    conversation: sum([...withImports([...first, ...conversation])]),
   };
 }
 

@@ -249,6 +249,21 @@ async def test_the_widget_works_from_right_to_left_by_keyboard_and_in_a_small_wi
     await expect(page.locator(".launcher")).to_be_focused()
 
 
+async def test_staff_log_in_where_storage_is_forbidden(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page("about:blank")
+    await page.add_init_script(
+        "for (const name of ['localStorage', 'sessionStorage']) Object.defineProperty("
+        "window, name, {get() { throw new DOMException('no', 'SecurityError'); }})"
+    )
+    await page.goto(f"{gateway.url}/inbox")
+    await page.locator("input[name=username]").fill("ruth")
+    await page.locator("input[name=password]").fill(PASSWORD)
+    await page.get_by_role("button", name="Log in").click()
+    await expect(page.locator("#chats")).to_be_attached()
+    await page.get_by_role("button", name="Log out").click()
+    await expect(page.locator("input[name=username]")).to_be_visible()
+
+
 @pytest.mark.parametrize("broken", ["get() { throw new DOMException('no', 'SecurityError'); }", FULL])
 async def test_the_widget_works_where_storage_is_forbidden_or_full(
     gateway: RunningGateway, open_page: OpenPage, broken: str

@@ -9,22 +9,30 @@ const CHATS = "api/admin/chat/sessions";
 export class NotLoggedIn extends Error {}
 
 export class StaffApi {
+  /** What the browser does not keep; it lasts until the page is loaded again. */
+  readonly #memory = new Map<string, string>();
+
   get token(): string | null {
-    return sessionStorage.getItem(TOKEN);
+    return this.#kept(TOKEN);
   }
 
   get name(): string {
-    return sessionStorage.getItem(NAME) ?? "Staff";
+    return this.#kept(NAME) ?? "Staff";
   }
 
   async logIn(username: string, password: string): Promise<void> {
     const answer = await this.#ask<LoggedIn>("POST", "api/login", { username, password });
-    sessionStorage.setItem(TOKEN, answer.access_token);
-    sessionStorage.setItem(NAME, username);
+    this.#keep(TOKEN, answer.access_token);
+    this.#keep(NAME, username);
   }
 
   logOut(): void {
-    sessionStorage.removeItem(TOKEN);
+    this.#memory.delete(TOKEN);
+    try {
+      sessionStorage.removeItem(TOKEN);
+    } catch {
+      // It was never there.
+    }
   }
 
   /** Those in which somebody has said something. */
@@ -66,6 +74,23 @@ export class StaffApi {
     url.searchParams.set("admin_name", this.name);
     if (this.token) url.searchParams.set("token", this.token);
     return url.href;
+  }
+
+  #kept(name: string): string | null {
+    try {
+      return this.#memory.get(name) ?? sessionStorage.getItem(name);
+    } catch {
+      return null;
+    }
+  }
+
+  #keep(name: string, value: string): void {
+    try {
+      sessionStorage.setItem(name, value);
+      this.#memory.delete(name);
+    } catch {
+      this.#memory.set(name, value);
+    }
   }
 
   async #ask<T>(method: string, path: string, body?: object): Promise<T> {

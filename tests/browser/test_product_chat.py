@@ -264,6 +264,35 @@ async def test_staff_log_in_where_storage_is_forbidden(gateway: RunningGateway, 
     await expect(page.locator("input[name=username]")).to_be_visible()
 
 
+@pytest.mark.parametrize("width", [320, 1100, 1400])
+async def test_the_form_to_log_in_is_no_taller_than_what_is_in_it(
+    gateway: RunningGateway, open_page: OpenPage, width: int
+) -> None:
+    page = await open_page(f"{gateway.url}/inbox", width=width)
+    for part in (page.locator("input[name=username]"), page.get_by_role("button", name="Log in")):
+        box = await part.bounding_box()
+        assert box is not None
+        assert box["height"] < 60
+
+
+async def test_on_a_phone_the_product_is_shown_once_it_is_unfolded(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(f"{gateway.url}/demo/product?id=1")
+    await open_widget(page)
+    await say(page, "/echo from a phone")
+    await expect_message(page, "assistant", "from a phone")
+    inbox = await logged_in(open_page, gateway)
+    await inbox.set_viewport_size({"width": 320, "height": 640})
+    await inbox.reload()
+    await inbox.locator("#chats li", has_text="from a phone").first.click()
+    product = inbox.locator("#beside").get_by_text("Cedar birdhouse")
+    await expect(product).to_be_attached()
+    await expect(product).to_be_hidden()
+    await inbox.locator("#beside > summary").click()
+    await expect(product).to_be_visible()
+
+
 @pytest.mark.parametrize("broken", ["get() { throw new DOMException('no', 'SecurityError'); }", FULL])
 async def test_the_widget_works_where_storage_is_forbidden_or_full(
     gateway: RunningGateway, open_page: OpenPage, broken: str

@@ -139,6 +139,15 @@ async def test_waiting_messages_are_changed_and_moved(gateway: RunningGateway, o
     await expect(rows).to_have_count(0)
 
 
+async def test_the_settings_fit_the_narrowest_phone(gateway: RunningGateway, open_page: OpenPage) -> None:
+    page = await open_page(f"{gateway.url}/#s={fresh_id('narrow')}", width=320, height=640)
+    await expect(page.get_by_test_id("composer")).to_be_visible()
+    await page.keyboard.press("Control+,")
+    panel = page.locator(".settings-panel")
+    await expect(panel).to_be_visible()
+    assert await panel.evaluate("(one) => one.scrollWidth - one.clientWidth") == 0
+
+
 async def test_the_palette_the_settings_and_the_sheet_by_the_keyboard_alone(
     gateway: RunningGateway, open_page: OpenPage
 ) -> None:

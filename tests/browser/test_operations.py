@@ -79,6 +79,17 @@ async def test_a_kill_and_a_park_are_asked_for_and_done(gateway: RunningGateway,
     await expect(row).to_have_attribute("data-state", "parked")
 
 
+async def test_the_title_and_every_button_above_fit_the_narrowest_phone(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(address(gateway), width=320, height=640)
+    await expect(page.get_by_test_id("drain")).to_be_visible()
+    ends = await page.locator(".header > *").evaluate_all(
+        "(all) => all.map((one) => [one.clientWidth - one.scrollWidth, one.getBoundingClientRect().right])"
+    )
+    assert all(room >= 0 and end <= 320 for room, end in ends), ends
+
+
 async def test_it_is_whole_in_the_dark_on_a_phone_and_by_keyboard(
     gateway: RunningGateway, open_page: OpenPage
 ) -> None:

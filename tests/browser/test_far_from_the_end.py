@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import pytest
@@ -116,6 +117,22 @@ async def test_it_opens_with_the_last_and_fetches_earlier_ones_without_moving(
     assert (await _top(page))[0] == seen[0]
     await page.get_by_test_id("jump-latest").click()
     await expect(page.get_by_test_id("transcript").get_by_text("Again.")).to_be_in_viewport()
+
+
+async def test_what_is_copied_at_once_has_no_holes(gateway: GatewayInside, open_page: OpenPage) -> None:
+    session_id = await _told(gateway, "talker")
+    page = await open_page(f"{gateway.url}/#s={session_id}")
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await expect(page.get_by_text(f"Message number {MESSAGES - 1}.")).to_be_in_viewport()
+    await page.locator(".scroller").click(position={"x": 2, "y": 100})
+    await page.keyboard.press("Control+a")
+    await page.keyboard.press("Control+c")
+
+    async def is_all() -> bool:
+        copied = await page.evaluate("navigator.clipboard.readText()")
+        return [int(one) for one in re.findall(r"Message number (\d+)", copied)] == list(range(MESSAGES))
+
+    await eventually(is_all)
 
 
 async def test_words_are_found_wherever_they_are_also_on_a_narrow_phone(

@@ -19,6 +19,15 @@ function isWriting(): boolean {
   return document.activeElement?.matches("input, textarea, [contenteditable]") === true;
 }
 
+/** Draws what a change shows before it returns: the browser waits for nothing. */
+function atOnce(change: () => void): void {
+  const { debounceRendering } = options;
+  options.debounceRendering = (draw) => draw();
+  change();
+  if (debounceRendering) options.debounceRendering = debounceRendering;
+  else delete options.debounceRendering;
+}
+
 export function useReadingKeys(conversation: Conversation, toBeginning: () => void): void {
   useEffect(() => {
     const { earlier, sessionId } = conversation;
@@ -43,22 +52,34 @@ export function useReadingKeys(conversation: Conversation, toBeginning: () => vo
         void earlier.all().then(toBeginning);
       }
     };
+    // What is copied before the last of it was fetched and drawn would have holes.
+    const onCopy = (event: ClipboardEvent): void => {
+      if (wholeId.value !== sessionId || isOnPaper.value || isWriting() || getSelection()?.isCollapsed !== false) return;
+      if (earlier.count > 0) {
+        event.preventDefault();
+        void earlier.all().then((isHere) => isHere && document.execCommand("copy"));
+        return;
+      }
+      atOnce(() => (isOnPaper.value = true));
+      setTimeout(() => (isOnPaper.value = false));
+    };
     const forPaper = (isOn: boolean) => (): void => {
-      const { debounceRendering } = options;
-      if (isOn) options.debounceRendering = (draw) => draw(); // the browser waits for nothing
-      batch(() => {
-        isOnPaper.value = isOn;
-        wholeId.value = isOn ? sessionId : null;
-      });
-      if (debounceRendering) options.debounceRendering = debounceRendering;
-      else delete options.debounceRendering;
+      const change = (): void =>
+        batch(() => {
+          isOnPaper.value = isOn;
+          wholeId.value = isOn ? sessionId : null;
+        });
+      if (isOn) atOnce(change);
+      else change();
     };
     const [before, after] = [forPaper(true), forPaper(false)];
     window.addEventListener("keydown", onKey);
+    document.addEventListener("copy", onCopy);
     window.addEventListener("beforeprint", before);
     window.addEventListener("afterprint", after);
     return () => {
       window.removeEventListener("keydown", onKey);
+      document.removeEventListener("copy", onCopy);
       window.removeEventListener("beforeprint", before);
       window.removeEventListener("afterprint", after);
       if (wholeId.peek() === sessionId) wholeId.value = null;

@@ -23,6 +23,9 @@ _RINGS: Final = (
     *("integration", "old", "ledger", "gateway", "contract"),
 )
 """Folders whose modules last, the longest first; whatever is not named here comes after them."""
+_BROWSER: Final = "browser"
+_EACH: Final = 3
+"""After so many other modules comes one with a browser."""
 _NOT_ALONE: Final = "not alone"
 """How `make test` leaves out what measures the machine; no attack of the card is among that."""
 _LAST_LONG: Final = {"slow", "real_agent"}
@@ -49,10 +52,18 @@ more and may find to pass.
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts long modules before short ones, so that no process is left alone with a long one at the end."""
+    """Puts long modules before short ones, so that no process is left alone with a long one at the end, and
+    modules with a browser, which keep a processor busy, between those that wait for processes.
+    """
     long = {item.path for item in items if any(mark.name in _LAST_LONG for mark in item.iter_markers())}
     ring = {name: number for number, name in enumerate(_RINGS)}
     items.sort(key=lambda item: (item.path not in long, ring.get(item.path.parent.name, len(ring))))
+    modules = list(dict.fromkeys(item.path for item in items if item.path not in long))
+    with_browser = [path for path in modules if path.parent.name == _BROWSER]
+    others = [path for path in modules if path.parent.name != _BROWSER]
+    place = {path: _EACH * number for number, path in enumerate(with_browser)}
+    place |= {path: number + 0.5 for number, path in enumerate(others)}
+    items.sort(key=lambda item: place.get(item.path, -1))
 
 
 @pytest.hookimpl(tryfirst=True)

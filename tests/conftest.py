@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     modules = list(dict.fromkeys(item.path for item in items if item.path not in long))
     with_browser = [path for path in modules if path.parent.name == _BROWSER]
     others = [path for path in modules if path.parent.name != _BROWSER]
-    place = {path: _EACH * number for number, path in enumerate(with_browser)}
+    place: dict[pathlib.Path, float] = {path: _EACH * number for number, path in enumerate(with_browser)}
     place |= {path: number + 0.5 for number, path in enumerate(others)}
     items.sort(key=lambda item: place.get(item.path, -1))
 

@@ -183,8 +183,8 @@ async def test_where_it_is_allowed_by_name_every_attempt_gets_through() -> None:
 @pytest.mark.parametrize("user", USERS)
 @pytest.mark.alone
 async def test_an_agent_that_connects_without_end_keeps_nobody_waiting(user: User) -> None:
-    """Not even those who have its address."""
-    async with gateway_of(user, "") as gateway:
+    """Not even those who have its address, who ask more often here than one address may."""
+    async with gateway_of(user, "[limits]\naddress_burst = 100000\n") as gateway:
         storming = asyncio.create_task(attack(gateway, mode="storm", seconds=STORM_SECONDS))
         while not gateway.workers():
             await asyncio.sleep(0.01)

@@ -100,7 +100,7 @@ def _room(group: GroupFiles) -> MemoryRoom | None:
         limit = int(_bytes(group.limit))
         if limit < _NO_LIMIT:
             used = int(_bytes(group.used))
-            files = _numbers(group.statistics)
+            files = named_numbers(group.statistics)
             # as the kernel itself estimates MemAvailable: half of what is in use is not worth dropping
             droppable = files.get(group.inactive, 0) + files.get(group.active, 0) // 2
             return MemoryRoom(limit, max(0, limit - used + droppable))
@@ -111,7 +111,7 @@ def _machine(meminfo: str) -> tuple[int, int]:
     """Bytes in all, and available (proc_meminfo(5))."""
     numbers = {}
     with contextlib.suppress(OSError):
-        numbers = _numbers(meminfo)
+        numbers = named_numbers(meminfo)
     total = numbers.get(b"MemTotal:", 0) * _KIB
     return total, numbers.get(b"MemAvailable:", numbers.get(b"MemFree:", 0)) * _KIB
 
@@ -125,7 +125,7 @@ def _stalled(pressure: str) -> float:
     return 0.0
 
 
-def _numbers(path: str) -> dict[bytes, int]:
+def named_numbers(path: str) -> dict[bytes, int]:
     """`name number …` lines. Raises OSError."""
     pairs = (line.split(None, 2) for line in _bytes(path).splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) > 1}

@@ -1,12 +1,22 @@
-"""What a test's own handler of an agent, or owner of a peer, need not say: nothing is refused or waits."""
+"""What a test's own handler of an agent, or owner of a peer, need not say: nothing is refused or waits; and
+what its agent says.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from msgspec import Raw
 
 from gateway.principal import Account
+from worker import acp
+
+
+def said(text: Any, *, kind: str = "agent_message_chunk", **more: Any) -> bytes:
+    """The line of an agent that says a piece of text."""
+    update = {"sessionUpdate": kind, "content": {"type": "text", "text": text}, **more}
+    return acp.notification("session/update", {"sessionId": "s", "update": update})
 
 
 class Unbounded:

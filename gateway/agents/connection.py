@@ -399,7 +399,7 @@ class AcpConnection:
         """Bytes of the agent's stdout."""
         if not self._feed_texts(chunk):
             self._todo += self._lines.feed(chunk)
-            self._work()
+        self._work()
 
     def _feed_texts(self, chunk: bytes) -> bool:
         """Hands the lines on that this chunk completes, if all of them are pieces of text."""
@@ -411,13 +411,8 @@ class AcpConnection:
             return False
         self._lines.passed(chunk)
         self._on_texts(chunks)
-        self._bound()
+        self._refuse_more()
         return True
-
-    def _bound(self) -> None:
-        """Ends or holds an agent that has said too much, or is ahead of the disk."""
-        if not self._refuse_more() and self._handler.backlog_bytes > BACKLOG_BYTES:
-            self._hold(None)
 
     def _work(self) -> None:
         """Handles what was read, up to a long line or the end."""

@@ -46,7 +46,7 @@ def offer(agent: Agent, broker: Broker, model: ModelConfig, *, has_tools: bool) 
 
 def has_tools(agent: Agent, toolsets: Mapping[str, Toolset]) -> bool:
     """Whether its sessions get tools of the gateway's own."""
-    return any(any(True for _ in toolsets[name].describe()) for name in agent.tools if name in toolsets)
+    return any(toolsets[name].describe() for name in agent.tools if name in toolsets)
 
 
 async def greet(connection: AcpConnection, agent: Agent, meta: Mapping[str, Any]) -> Initialized:

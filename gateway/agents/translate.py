@@ -274,21 +274,18 @@ class Translator:
                 out.append(ev.AgentUpdate(update))
                 continue
             self._translate(known, update, out)
+        return self._joined(out)
+
+    def _joined(self, out: list[ev.EventData | _Run]) -> list[ev.EventData]:
         return [each.joined(self._turn_id) if isinstance(each, _Run) else each for each in out]
 
     def texts(self, chunks: Sequence[TextChunk]) -> list[ev.EventData]:
         """The events of neighbouring updates, all of which are texts."""
-        runs: list[_Run] = []
+        out: list[ev.EventData | _Run] = []
         for chunk in chunks:
-            if not (text := chunk.content.text):
-                continue
-            is_message = type(chunk) is MessageText
-            name = self._open_message("m" if is_message else "h", chunk.message_id)
-            if runs and runs[-1].name == name:
-                runs[-1].texts.append(text)
-            else:
-                runs.append(_Run(ev.TextDelta if is_message else ev.ThoughtDelta, name, [text]))
-        return [run.joined(self._turn_id) for run in runs]
+            kind = "m" if type(chunk) is MessageText else "h"
+            self._say(kind, chunk.message_id, chunk.content.text, out)
+        return self._joined(out)
 
     def long(self, update: Raw) -> Iterator[tuple[list[ev.EventData], int]]:
         """The events of an update from a long line, bit by bit; with each, how many of its bytes are done."""
@@ -347,11 +344,14 @@ class Translator:
             content = msgspec.json.decode(raw, type=_RawContent).content
             out.append(ev.ContentBlock(self._new_id("b"), self._turn_id, content))
             return
-        text = update.content.text or ""
+        kind = "m" if isinstance(update, _MessageChunk) else "h"
+        self._say(kind, update.message_id, update.content.text or "", out)
+
+    def _say(self, kind: str, agent_id: str | None, text: str, out: list[ev.EventData | _Run]) -> None:
+        """Adds a piece of text to the run that it belongs to."""
         if not text:
             return
-        kind = "m" if isinstance(update, _MessageChunk) else "h"
-        name = self._open_message(kind, update.message_id)
+        name = self._open_message(kind, agent_id)
         last = out[-1] if out else None
         if isinstance(last, _Run) and last.name == name:
             last.texts.append(text)

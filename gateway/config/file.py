@@ -34,7 +34,7 @@ from worker.spec import Limits
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _PREFIX: Final = "AGENT_GATEWAY_"
 _MASK: Final = "…"
-_SECRET_KEYS: Final = ("key", "env", "home_files")
+_SECRET_KEYS: Final = ("key", "secret", "env", "home_files")
 """Keys whose values are never shown."""
 SECRET_BYTES: Final = 32
 
@@ -112,7 +112,7 @@ def _shown(name: str, value: Any) -> str:
     secrets = {secret for one in applications.installed().values() for secret in one.secrets}
     secrets |= {"env", "home_files"}
     is_secret = parts[-1] in _SECRET_KEYS or bool(secrets.intersection(parts[:-1]))
-    is_secret = is_secret or name == "webhook.secret" or (name == "egress.proxy" and "@" in value)
+    is_secret = is_secret or (name == "egress.proxy" and "@" in value)
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
 
 

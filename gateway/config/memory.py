@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from msgspec import Meta
 
 from gateway.config.table import Table
-
-if TYPE_CHECKING:
-    from gateway.config.tables import Config
 
 _Percent = Annotated[float, Meta(ge=0, le=90)]
 
@@ -27,9 +23,6 @@ class MemoryConfig(Table, frozen=True, kw_only=True):
     stalled_percent: _Percent = 10
     """It is also short if everything stood still for so much of the last ten seconds because of memory,
     and less than three times the share above is available (0: stalls are not looked at)."""
-
-    def contradictions(self, config: Config) -> Iterator[str]:
-        yield from ()
 
     def kept_free(self, limit_bytes: int) -> int:
         """What is kept free of so much memory, in bytes."""

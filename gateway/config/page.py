@@ -111,6 +111,9 @@ def _longer(name: str, text: str, most: int) -> Iterator[str]:
 
 
 def _leads_somewhere(url: str) -> bool:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # half an IPv6 address
+        return False
     has_place = bool(parts.path if parts.scheme == "mailto" else parts.netloc)
     return parts.scheme in ("https", "http", "mailto") and has_place and url.isprintable() and " " not in url

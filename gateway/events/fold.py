@@ -585,8 +585,9 @@ class ChatState:
         self.failure: ev.Failure | None = None
         self.turn_id: str | None = None
         self.start_position: int | None = None
-        self._short_of: str | UnsetType = UNSET
         """The turn's place in the line for workers; None: it does not wait for one."""
+        self._short_of: str | UnsetType = UNSET
+        """What it waits for there, if that is not a place."""
         self._start_messages: tuple[str, ...] = ()
         self.waiting: tuple[ev.WaitingMessage, ...] = ()
         self.is_held = False

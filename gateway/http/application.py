@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from gateway.auth.passes import Passes
 from gateway.buckets import TokenBuckets
@@ -43,12 +43,6 @@ def document(operations: Sequence[Operation], *, version: str) -> Route:
 
 class GatewayApplication(Starlette):
     """Starlette without its own layers for errors: the guard, which is outside, has the words for all."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self
-        if self.middleware_stack is None:
-            self.middleware_stack = self.build_middleware_stack()
-        await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = self.router

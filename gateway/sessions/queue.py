@@ -95,12 +95,15 @@ class Turn:
     @property
     def texts(self) -> list[tuple[str, ev.Contributor | UnsetType]]:
         """The texts of the prompt, each with its author."""
-        return [(turn.text, turn.author) for turn in (self, *self.carried) if turn.text or turn is self]
+        return [(turn.text, turn.author) for turn in self._said]
 
     def without_commands(self) -> list[tuple[str, ev.Contributor | UnsetType]]:
         """The same texts; one that an agent would take for a command of its own is said to be a text."""
-        turns = [turn for turn in (self, *self.carried) if turn.text or turn is self]
-        return [(turn.text if turn.is_command else as_text(turn.text), turn.author) for turn in turns]
+        return [(turn.text if turn.is_command else as_text(turn.text), turn.author) for turn in self._said]
+
+    @property
+    def _said(self) -> list[Turn]:
+        return [turn for turn in (self, *self.carried) if turn.text or turn is self]
 
     @property
     def all_attachments(self) -> list[ev.Attachment]:

@@ -24,6 +24,7 @@ from gateway.sessions.host import HostOwner, WorkerFailed, WorkerHost
 from gateway.sessions.log import EventLog
 from gateway.sessions.record import Record
 from gateway.sessions.services import Services
+from gateway.workers.spawner import Worker
 from worker.spec import Receipt
 
 _NOT_ITS_FAULT: Final = (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST)
@@ -141,6 +142,11 @@ class Seat:
         return self.host.peer if self.host is not None else None
 
     @property
+    def process(self) -> Worker | None:
+        """The process of its agent; None without a worker."""
+        return self.host.process if self.host is not None else None
+
+    @property
     def is_live(self) -> bool:
         """Whether there is a worker."""
         return self.state in LIVE
@@ -156,22 +162,24 @@ class Seat:
         return self.wish is Wish.PARK
 
     @property
+    def _is_idle(self) -> bool:
+        return self.state is SessionState.IDLE and not self.has_turn()
+
+    @property
     def may_park(self) -> bool:
         """Whether its worker is idle and can be stopped without loss: its conversation can be given back."""
-        is_idle = self.state is SessionState.IDLE and not self.has_turn()
-        return is_idle and self.peer is not None and self.peer.can_come_back
+        return self._is_idle and self.peer is not None and self.peer.can_come_back
 
     @property
     def is_frozen(self) -> bool:
         """Whether its worker stands still, with its memory."""
-        worker = self.host.process if self.host is not None else None
-        return worker is not None and worker.freezer.is_frozen
+        return self.process is not None and self.process.freezer.is_frozen
 
     def freeze(self) -> bool:
         """Freezes its worker if it is idle; whether it is frozen then. What is next said to it thaws it."""
-        worker = self.host.process if self.host is not None else None
-        is_idle = self.state is SessionState.IDLE and not self.has_turn() and self.wish is Wish.STAY
-        if worker is None or not is_idle or not worker.freezer.freeze():
+        worker = self.process
+        may_freeze = self._is_idle and self.wish is Wish.STAY
+        if worker is None or not may_freeze or not worker.freezer.freeze():
             return False
         asyncio.get_running_loop().run_in_executor(None, worker.freezer.reclaim)
         return True
@@ -196,7 +204,7 @@ class Seat:
     @property
     def is_giving_way(self) -> bool:
         """True if its worker is about to be stopped."""
-        return self.state is SessionState.IDLE and not self.has_turn() and self.wish is not Wish.STAY
+        return self._is_idle and self.wish is not Wish.STAY
 
     @property
     def start_bytes(self) -> int:
@@ -207,8 +215,7 @@ class Seat:
     @property
     def taken_bytes(self) -> int:
         """The memory that its worker has taken so far."""
-        worker = self.host.process if self.host is not None else None
-        return worker.charged_bytes() if worker is not None else 0
+        return self.process.charged_bytes() if self.process is not None else 0
 
     def settle(self) -> None:
         """Its worker has run a turn: what it takes is measured from now on, not guessed."""

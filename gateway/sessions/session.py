@@ -234,7 +234,7 @@ class Session:
     @property
     def process(self) -> Worker | None:
         """The process of its agent; None without one."""
-        return self._seat.host.process if self._seat.host is not None else None
+        return self._seat.process
 
     def state_json(
         self, *, is_guest: bool = False, window: MessageWindow | None = None

@@ -340,7 +340,7 @@ class Turns:
             gone = [ev.MessageWithdrawn(turn.message_id, "link_revoked") for turn in dropped]
             names = [turn.author.name for turn in dropped if turn.author is not UNSET]
             who = ", ".join(dict.fromkeys(names))
-            words = withdrawn_words(names)
+            words = _withdrawn_words(len(names), who)
             notice = self._notice("info", "message_withdrawn", words, messages=len(names), names=who)
             await self._log.say(*gone, self.queue.event(), notice)
         return len(dropped)
@@ -721,12 +721,11 @@ def _words_of(ended: ev.EventData) -> str | None:
     return None
 
 
-def withdrawn_words(names: Sequence[str]) -> str:
+def _withdrawn_words(count: int, who: str) -> str:
     """What a conversation says of messages whose authors' link was revoked."""
-    who = ", ".join(dict.fromkeys(names))
-    if len(names) == 1:
+    if count == 1:
         return f"A waiting message from {who} was withdrawn: the link that it came by was revoked."
-    return f"{len(names)} waiting messages from {who} were withdrawn: the link was revoked."
+    return f"{count} waiting messages from {who} were withdrawn: the link was revoked."
 
 
 def _held_words(count: int, *, for_budget: bool) -> str:

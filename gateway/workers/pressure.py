@@ -21,6 +21,12 @@ _KIB: Final = 1024
 _NO_LIMIT: Final = 1 << 60
 """Version 1 says a number near 2 ** 63 if there is no limit."""
 
+_NAMES: Final = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", b"total_inactive_file", b"total_active_file"),
+    2: ("memory.max", "memory.current", b"inactive_file", b"active_file"),
+}
+"""Of each version the files with the limit and the use, and the lines with the pages of files."""
+
 
 class MemoryRoom(Struct, frozen=True):
     """Of the place that is nearest to its limit."""
@@ -81,16 +87,12 @@ def _groups(process: pathlib.Path) -> Iterator[tuple[int, str, str]]:
 
 def _files(version: int, point: str, path: str) -> Iterator[GroupFiles]:
     """The groups from this one up to the mount point; those without such files are left out."""
+    limit, used, inactive, active = _NAMES[version]
     while path.startswith(point):
-        if version == 1 and os.path.exists(f"{path}/memory.limit_in_bytes"):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat")
-            limit, used, statistics = (f"{path}/{name}" for name in names)
-            yield GroupFiles(limit, used, statistics, b"total_inactive_file", b"total_active_file")
-        elif version == 2 and os.path.exists(f"{path}/memory.max"):
-            names = ("memory.max", "memory.current", "memory.stat")
-            limit, used, statistics = (f"{path}/{name}" for name in names)
-            pressure = f"{path}/memory.pressure"
-            yield GroupFiles(limit, used, statistics, b"inactive_file", b"active_file", pressure)
+        if os.path.exists(f"{path}/{limit}"):
+            pressure = f"{path}/memory.pressure" if version == 2 else ""
+            statistics = f"{path}/memory.stat"
+            yield GroupFiles(f"{path}/{limit}", f"{path}/{used}", statistics, inactive, active, pressure)
         path = os.path.dirname(path)
 
 
@@ -100,7 +102,7 @@ def _room(group: GroupFiles) -> MemoryRoom | None:
         limit = int(_bytes(group.limit))
         if limit < _NO_LIMIT:
             used = int(_bytes(group.used))
-            files = _numbers(group.statistics)
+            files = named_numbers(group.statistics)
             # as the kernel itself estimates MemAvailable: half of what is in use is not worth dropping
             droppable = files.get(group.inactive, 0) + files.get(group.active, 0) // 2
             return MemoryRoom(limit, max(0, limit - used + droppable))
@@ -111,7 +113,7 @@ def _machine(meminfo: str) -> tuple[int, int]:
     """Bytes in all, and available (proc_meminfo(5))."""
     numbers = {}
     with contextlib.suppress(OSError):
-        numbers = _numbers(meminfo)
+        numbers = named_numbers(meminfo)
     total = numbers.get(b"MemTotal:", 0) * _KIB
     return total, numbers.get(b"MemAvailable:", numbers.get(b"MemFree:", 0)) * _KIB
 
@@ -125,7 +127,7 @@ def _stalled(pressure: str) -> float:
     return 0.0
 
 
-def _numbers(path: str) -> dict[bytes, int]:
+def named_numbers(path: str) -> dict[bytes, int]:
     """`name number …` lines. Raises OSError."""
     pairs = (line.split(None, 2) for line in _bytes(path).splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) > 1}

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from gateway.workers.forks import ForkWorker
 from gateway.workers.memory import cpu_seconds, resident_bytes, tree_bytes
+from gateway.workers.pressure import named_numbers
 from gateway.workers.trees import Measure, TooMany, walk
 from worker.spec import EndCause, Limits
 
@@ -44,8 +45,6 @@ COUNTS: Final = 4
 """How often files are counted again because a directory was moved meanwhile; who moves them all the time
 hides what lies below.
 """
-EVENTS_BYTES: Final = 4096
-"""A file of a control group's counts is shorter."""
 REFUSALS: Final = 1000
 """Processes that a worker was refused, past which it is a bomb: a build that met its limit gives up long
 before.
@@ -175,11 +174,8 @@ def _passed(worker: ForkWorker, *, does_count_disk: bool) -> EndCause:
 
 def _count(path: str, name: bytes) -> int:
     """A number of a control group's `name number` lines; 0 if the group is gone."""
-    with contextlib.suppress(OSError), open(path, "rb", 0) as file:
-        for line in file.read(EVENTS_BYTES).splitlines():
-            word, _, number = line.partition(b" ")
-            if word == name:
-                return int(number)
+    with contextlib.suppress(OSError):
+        return named_numbers(path).get(name, 0)
     return 0
 
 

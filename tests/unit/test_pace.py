@@ -12,14 +12,8 @@ from gateway.agents.pace import SMALL_BYTES, Pace
 from gateway.agents.spool import Intake
 from gateway.agents.text_chunks import TextChunk
 from gateway.workers.freezing import Freezer
-from tests.handlers import Unbounded
+from tests.handlers import Unbounded, said
 from tests.patience import soon, within
-from worker import acp
-
-
-def said(text: str) -> bytes:
-    update = {"sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}
-    return acp.notification("session/update", {"sessionId": "s", "update": update})
 
 
 class Reading(Unbounded):

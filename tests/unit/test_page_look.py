@@ -87,6 +87,7 @@ def test_a_logo_is_a_small_picture_that_is_there(tmp_path: pathlib.Path) -> None
 def test_links_lead_somewhere_and_texts_are_bounded(tmp_path: pathlib.Path) -> None:
     for url in (
         "javascript:alert(1)",
+        "https://[::1",
         "//elsewhere",
         "https://",
         "mailto:",

@@ -18,14 +18,8 @@ from gateway.agents.spool import Intake
 from gateway.agents.text_chunks import TextChunk, text_chunks
 from gateway.agents.translate import Translator
 from gateway.events.facts import EventData
-from tests.handlers import Unbounded
+from tests.handlers import Unbounded, said
 from worker import acp
-
-
-def said(text: Any, *, kind: str = "agent_message_chunk", **more: Any) -> bytes:
-    update = {"sessionUpdate": kind, "content": {"type": "text", "text": text}, **more}
-    return acp.notification("session/update", {"sessionId": "s", "update": update})
-
 
 PLAIN: Final = (
     *(said("one "), said("two "), said(""), said("smile \N{GRINNING FACE} \u2028")),

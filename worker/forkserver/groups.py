@@ -21,6 +21,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
 from typing import Final, NoReturn
 
 import msgspec
@@ -123,19 +124,20 @@ class Group:
 
     def freezer_file(self) -> str:
         """The file that freezes everything in here; empty if this machine freezes no groups."""
-        for version, controllers, path in self._places:
-            file = f"{path}/{_FREEZERS[version][0]}"
-            if (version == 2 or "freezer" in controllers) and os.path.exists(file):
-                return file
-        return ""
+        return next((file for file, _ in self._freezers() if os.path.exists(file)), "")
 
     def thaw(self) -> None:
         """So that what is in here can end: in version 1 a frozen process does not even die."""
-        for version, controllers, path in self._places:
-            if version == 1 and "freezer" not in controllers:
-                continue
+        for file, thawed in self._freezers():
             with contextlib.suppress(OSError):
-                write(f"{path}/{_FREEZERS[version][0]}", _FREEZERS[version][1])
+                write(file, thawed)
+
+    def _freezers(self) -> Iterator[tuple[str, str]]:
+        """The files that freeze it, and what thaws it there."""
+        for version, controllers, path in self._places:
+            if version == 2 or "freezer" in controllers:
+                name, thawed = _FREEZERS[version]
+                yield f"{path}/{name}", thawed
 
     def events_file(self, controller: str) -> str:
         """The file that counts what a limit refused; empty if the group has no such limit."""

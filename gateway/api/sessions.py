@@ -288,8 +288,8 @@ class SessionsFace:
 
     async def show_session(self, request: Request) -> Response:
         record = await self._record(request)
-        labels = await self._services.store.labels.of_owner(record.owner)
-        return json_response(labelled(self._manager.summary(record), labels.get(record.session_id)))
+        labels = await self._services.store.labels.find(record.owner, record.session_id)
+        return json_response(labelled(self._manager.summary(record), labels))
 
     async def export_session(self, request: Request) -> Response:
         session_id, owner = self._path_id(request), principal_of(request).owner

@@ -79,6 +79,9 @@ class MemoryLabels:
         found = {record.session_id: self._labels.get(record.key) for record in self._records(owner)}
         return {name: labels for name, labels in found.items() if labels is not None}
 
+    async def find(self, owner: str, session_id: str) -> Labels | None:
+        return (await self.of_owner(owner)).get(session_id)
+
     async def change(self, owner: str, session_id: str, change: LabelChange) -> Labels | None:
         key = next((r.key for r in self._records(owner) if r.session_id == session_id), None)
         if key is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.events.texts import Texts
@@ -68,8 +70,7 @@ class MemoryLabels:
         """An event was appended to the log of this session."""
         if event.kind is ev.TurnEnded or event.kind is ev.TurnInterrupted:
             before = self._labels.get(key, Labels())
-            kept = {name: getattr(before, name) for name in before.__struct_fields__}
-            self._labels[key] = Labels(**kept | {"said_seq": event.seq})
+            self._labels[key] = msgspec.structs.replace(before, said_seq=event.seq)
 
     def drop(self, key: str) -> None:
         """Forgets a session that was deleted."""

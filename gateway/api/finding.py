@@ -128,20 +128,18 @@ class FindingFace:
     async def label_session(self, request: Request) -> Response:
         body = await read_body(request, LabelRequest, self._services.config)
         session_id = checked_session_id(request.path_params["session_id"])
-        owner, store = principal_of(request).owner, self._services.store
+        owner = principal_of(request).owner
         change = LabelChange(
             is_pinned=UNSET if body.pinned is None else body.pinned,
             is_archived=UNSET if body.archived is None else body.archived,
             tags=UNSET if body.tags is None else _tags(body.tags),
             seen_seq=UNSET if body.seen_seq is None else _seq(body.seen_seq),
         )
-        labels = await store.labels.change(owner, session_id, change)
-        record = await store.sessions.find(owner, session_id)
+        labels = await self._services.store.labels.change(owner, session_id, change)
+        record = await self._manager.record(owner, session_id)
         if labels is None or record is None:
             raise SessionNotFound(session_id=session_id)
-        session = self._manager.get(owner, session_id)
-        summary = self._manager.summary(session.fresh_record() if session else record)
-        return json_response(labelled(summary, labels))
+        return json_response(labelled(self._manager.summary(record), labels))
 
 
 def labelled(summary: SessionSummary, labels: Labels | None) -> SessionSummary:

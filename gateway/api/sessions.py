@@ -488,10 +488,7 @@ class SessionsFace:
 
     async def _record(self, request: Request) -> SessionRecord:
         session_id, owner = self._path_id(request), principal_of(request).owner
-        session = self._manager.get(owner, session_id)
-        record = (
-            session.fresh_record() if session else await self._services.store.sessions.find(owner, session_id)
-        )
+        record = await self._manager.record(owner, session_id)
         if record is None:
             raise SessionNotFound(session_id=session_id)
         return record

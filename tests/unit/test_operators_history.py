@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from gateway.config.tables import DAY_MILLISECONDS
 from gateway.sights import Overview
 from gateway.telemetry import alarms
 from gateway.telemetry.alarms import Signals, raised
 from gateway.telemetry.audit import FILE_NAME, Audit
 from gateway.telemetry.audit_reading import cursor_of, search
-from gateway.telemetry.history import DAY_MS, LINES, ROWS_MOST, DayHistory
+from gateway.telemetry.history import LINES, ROWS_MOST, DayHistory
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.recent_log import CHARACTERS_MOST, LINES_KEPT, RecentLog
 from gateway.telemetry.tallies import Growth, Lately
@@ -49,8 +50,10 @@ def test_a_history_keeps_a_day_and_no_more_rows_than_that() -> None:
     assert set(shown.lines) == {*LINES, "errors_per_minute"}
     assert shown.lines["sessions"][-1] == 3
     assert shown.lines["start_p99_seconds"][-1] is None
-    noted(history, 10 * DAY_MS)
-    assert history.shown().at == [10 * DAY_MS], "what is older than a day is gone, however few rows there are"
+    noted(history, 10 * DAY_MILLISECONDS)
+    assert history.shown().at == [10 * DAY_MILLISECONDS], (
+        "what is older than a day is gone, however few rows there are"
+    )
 
 
 def test_its_times_only_grow_when_the_clock_is_set_back() -> None:
@@ -63,7 +66,7 @@ def test_it_outlives_a_restart_but_not_a_day(tmp_path: pathlib.Path) -> None:
     again.load(now=5000)
     assert noted(again, 5000).shown().at == [1000, 2000, 5000]
     late = DayHistory(tmp_path)
-    late.load(now=1500 + DAY_MS)
+    late.load(now=1500 + DAY_MILLISECONDS)
     assert late.shown().at == [2000]
     before = DayHistory(tmp_path)
     before.load(now=1500)

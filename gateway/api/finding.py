@@ -156,16 +156,15 @@ def labelled(summary: SessionSummary, labels: Labels | None) -> SessionSummary:
 
 
 def _hit(match: Match) -> SearchHit:
-    is_message = match.message_id is not None
     return SearchHit(
         session_id=match.session_id,
         title=match.title,
         at=iso(match.at),
         excerpt=match.excerpt,
         marks=match.marks,
-        message_id=match.message_id if match.message_id is not None else UNSET,
-        sender=match.sender if is_message and match.sender is not None else UNSET,
-        seq=match.seq if is_message and match.seq is not None else UNSET,
+        message_id=UNSET if match.message_id is None else match.message_id,
+        sender=UNSET if match.sender is None else match.sender,
+        seq=UNSET if match.seq is None else match.seq,
     )
 
 

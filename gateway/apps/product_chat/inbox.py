@@ -15,6 +15,7 @@ from gateway.apps.product_chat.answers import (
     CatalogueProduct,
     ChatAside,
     admin_chat_of,
+    product_of,
 )
 from gateway.apps.product_chat.catalogue import priced
 from gateway.apps.product_chat.desk import SUPPORT, Desk
@@ -80,4 +81,4 @@ class InboxFace:
             found = await self._desk.product(chat.product_id)
         except UnknownProduct:
             return None
-        return CatalogueProduct(found.id, found.name, found.price, found.description)
+        return product_of(found)

@@ -25,6 +25,7 @@ from gateway.apps.product_chat.answers import (
     ReadRequest,
     Sent,
     SentToSockets,
+    product_of,
     row_of,
     sent,
 )
@@ -97,8 +98,7 @@ class ProductsFace:
     # -- visitors ---------------------------------------------------------------------------------------
 
     async def show_product(self, request: Request) -> Response:
-        product = await self._product(request)
-        return json_response(CatalogueProduct(product.id, product.name, product.price, product.description))
+        return json_response(product_of(await self._product(request)))
 
     async def open_product_chat(self, request: Request) -> Response:
         body = await read_body(request, OpenRequest, self._context.config())

@@ -154,7 +154,7 @@ class StaffFace:
         tenant = principal_of(request).tenant
         query = request.query_params
         chats = await self._desk.store.sessions(
-            *(tenant,), status=status, limit=limit, offset=offset,
+            tenant, status=status, limit=limit, offset=offset,
             search=words.short(query.get("search")) or "",
             with_messages=query.get("with_messages") == "true",
         )  # fmt: skip

@@ -116,7 +116,6 @@ class SqliteSearch:
         database.project((ev.MessageAdded, ev.TurnEnded, ev.TurnInterrupted), self._complete)
         database.project((ev.TextDelta,), self._spoken)
         database.project((ev.MessageWithdrawn,), self._withdrawn)
-        database.project((ev.SessionInfo,), _titled)
 
     # -- what is said, in the thread that writes ----------------------------------------------------------
 
@@ -388,9 +387,3 @@ def _sessions(
 ) -> list[tuple[int, str, str | None, int, str]]:
     at, key, op = start
     return connection.execute(_SESSIONS.format(op=op), (owner, at, key, limit)).fetchall()
-
-
-def _titled(connection: sqlite3.Connection, row_id: int, event: Event) -> None:
-    """A title is found, and listed, with the commit that gives it."""
-    assert isinstance(event.data, ev.SessionInfo)  # noqa: S101 - it is projected for these alone
-    connection.execute("UPDATE sessions SET title = ? WHERE id = ?", (event.data.title, row_id))

@@ -200,7 +200,7 @@ def test_the_audit_log_is_read_back_over_files_that_move_meanwhile(
         audit.note(None, "later", target="new")  # moves files aside now and then
         if found.next is None:
             break
-        before = cursor_of(str(found.next))
+        before = cursor_of(found.next)
     assert seen == [f"t{number}" for number in reversed(range(60))]
     assert pages == 9
 

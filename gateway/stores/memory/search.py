@@ -1,4 +1,4 @@
-"""The reference of searching, and of labels: every text is looked at, and nothing is kept beside the logs."""
+"""The reference of searching, which looks at every text and keeps nothing beside the logs, and of labels."""
 
 from __future__ import annotations
 

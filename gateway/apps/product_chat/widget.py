@@ -13,7 +13,7 @@ from gateway.apps.product_chat.catalogue import ChatProduct
 from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.detail import DETAIL
 from gateway.apps.product_chat.errors import InvalidInput
-from gateway.apps.product_chat.reading import address_of
+from gateway.apps.product_chat.reading import address_of, names_of
 from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.apps.product_chat.visitors import ChatKeys
 from gateway.extension import Context
@@ -56,8 +56,7 @@ class WidgetFace:
         )
 
     async def want_person(self, request: Request) -> Response:
-        product_id = words.product_id(request.path_params["product_id"])
-        session_id = words.session_id(request.path_params["session_id"])
+        product_id, session_id = names_of(request)
         principal = await self._keys.visitor(request, session_id)
         chat = await self._desk.chat(principal, session_id, product_id)
         if chat.owner != principal.owner:

@@ -100,7 +100,7 @@ def test_growth_is_that_of_the_window() -> None:
     assert five.labelled("errors/") == {"not_found": 5}
     assert lately.since(900).of("turns_failed") == 5
     assert lately.since(86_400).seconds <= 960, "bounded, whatever is asked for"
-    assert lately.total("errors/not_found") == 30
+    assert lately.now().counts["errors/not_found"] == 30
 
 
 def signals(**changed: Any) -> Signals:

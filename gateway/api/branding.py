@@ -19,6 +19,7 @@ from starlette.routing import Route
 
 from gateway.config.page import LOGO_BYTES, LOGO_TYPES, PageConfig
 from gateway.errors import RouteNotFound
+from gateway.files.ranges import is_known
 
 LOGO_PATH: Final = "/page/logo"
 _HEADERS: Final = {
@@ -75,7 +76,7 @@ def logo_route(config: Callable[[], PageConfig]) -> Route:
             raise RouteNotFound
         tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
         headers = {**_HEADERS, "ETag": tag}
-        if tag in request.headers.get("If-None-Match", ""):
+        if is_known(request.headers.get("If-None-Match"), tag):
             return Response(status_code=304, headers=headers)
         return Response(body, headers=headers, media_type=LOGO_TYPES[pathlib.PurePath(name).suffix.lower()])
 

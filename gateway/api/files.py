@@ -66,16 +66,13 @@ class FileAccess:
 
     def __init__(self, manager: SessionManager, services: FaceServices, workspaces: Workspaces) -> None:
         self._manager = manager
-        self._services = services
         self._workspaces = workspaces
         self.threads = FileThreads()
         self.sender = Sender(services, self.threads)
 
     async def record(self, owner: str, session_id: str) -> SessionRecord:
         """The record of a session. Raises SessionNotFound."""
-        session = self._manager.get(owner, session_id)
-        found = session.fresh_record() if session else None
-        found = found or await self._services.store.sessions.find(owner, session_id)
+        found = await self._manager.record(owner, session_id)
         if found is None:
             raise SessionNotFound(session_id=session_id)
         return found

@@ -128,20 +128,18 @@ class FindingFace:
     async def label_session(self, request: Request) -> Response:
         body = await read_body(request, LabelRequest, self._services.config)
         session_id = checked_session_id(request.path_params["session_id"])
-        owner, store = principal_of(request).owner, self._services.store
+        owner = principal_of(request).owner
         change = LabelChange(
             is_pinned=UNSET if body.pinned is None else body.pinned,
             is_archived=UNSET if body.archived is None else body.archived,
             tags=UNSET if body.tags is None else _tags(body.tags),
             seen_seq=UNSET if body.seen_seq is None else _seq(body.seen_seq),
         )
-        labels = await store.labels.change(owner, session_id, change)
-        record = await store.sessions.find(owner, session_id)
+        labels = await self._services.store.labels.change(owner, session_id, change)
+        record = await self._manager.record(owner, session_id)
         if labels is None or record is None:
             raise SessionNotFound(session_id=session_id)
-        session = self._manager.get(owner, session_id)
-        summary = self._manager.summary(session.fresh_record() if session else record)
-        return json_response(labelled(summary, labels))
+        return json_response(labelled(self._manager.summary(record), labels))
 
 
 def labelled(summary: SessionSummary, labels: Labels | None) -> SessionSummary:
@@ -158,16 +156,15 @@ def labelled(summary: SessionSummary, labels: Labels | None) -> SessionSummary:
 
 
 def _hit(match: Match) -> SearchHit:
-    is_message = match.message_id is not None
     return SearchHit(
         session_id=match.session_id,
         title=match.title,
         at=iso(match.at),
         excerpt=match.excerpt,
         marks=match.marks,
-        message_id=match.message_id if match.message_id is not None else UNSET,
-        sender=match.sender if is_message and match.sender is not None else UNSET,
-        seq=match.seq if is_message and match.seq is not None else UNSET,
+        message_id=UNSET if match.message_id is None else match.message_id,
+        sender=UNSET if match.sender is None else match.sender,
+        seq=UNSET if match.seq is None else match.seq,
     )
 
 

@@ -87,8 +87,7 @@ class RecordsFace:
         found = await asyncio.to_thread(
             search, self._services.config.data_path, matches, before=_before(request), limit=limit
         )
-        following = None if found.next is None else str(found.next)
-        return json_response(AuditPage(lines=found.lines, next=following))
+        return json_response(found)
 
     async def search_log(self, request: Request) -> Response:
         limit = query_int(request, "limit", default=ROWS, low=1, high=ROWS_MOST)

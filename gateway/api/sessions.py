@@ -288,8 +288,8 @@ class SessionsFace:
 
     async def show_session(self, request: Request) -> Response:
         record = await self._record(request)
-        labels = await self._services.store.labels.of_owner(record.owner)
-        return json_response(labelled(self._manager.summary(record), labels.get(record.session_id)))
+        labels = await self._services.store.labels.find(record.owner, record.session_id)
+        return json_response(labelled(self._manager.summary(record), labels))
 
     async def export_session(self, request: Request) -> Response:
         session_id, owner = self._path_id(request), principal_of(request).owner
@@ -488,10 +488,7 @@ class SessionsFace:
 
     async def _record(self, request: Request) -> SessionRecord:
         session_id, owner = self._path_id(request), principal_of(request).owner
-        session = self._manager.get(owner, session_id)
-        record = (
-            session.fresh_record() if session else await self._services.store.sessions.find(owner, session_id)
-        )
+        record = await self._manager.record(owner, session_id)
         if record is None:
             raise SessionNotFound(session_id=session_id)
         return record

@@ -637,6 +637,13 @@ class SessionManager:
                 if not future.done():
                     future.set_result(None)
 
+    async def record(self, owner: str, session_id: str) -> SessionRecord | None:
+        """The record of a session, of one in the map as it is now."""
+        session = self.get(owner, session_id)
+        if session is not None:
+            return session.fresh_record()
+        return await self._services.store.sessions.find(owner, session_id)
+
     async def stored(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         """The owner's sessions, those in the map as they are now, last active first."""
         records = await self._services.store.sessions.of_owner(owner, limit=limit)

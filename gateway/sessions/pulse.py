@@ -75,18 +75,18 @@ class Pulse:
         ]
 
     def _signals(self, overview: Overview) -> Signals:
-        metrics, lately = self._metrics, self.lately
+        metrics, lately, now = self._metrics, self.lately, self.lately.now()
         return Signals(
-            five=lately.since(300),
-            ten=lately.since(600),
-            fifteen=lately.since(900),
+            five=lately.since(300, now=now),
+            ten=lately.since(600, now=now),
+            fifteen=lately.since(900, now=now),
             workers=overview.workers,
             worker_limit=overview.worker_limit,
             start_p99_seconds=overview.start_p99_seconds,
             loop_lag_p99_seconds=overview.loop_lag_p99_seconds,
             store_waiting=overview.store_waiting,
             is_store_lost=metrics.is_store_lost,
-            damaged=lately.total("errors/store_damaged"),
+            damaged=now.counts.get("errors/store_damaged", 0.0),
             disk_free_bytes=metrics.disk_now[0],
             disk_low_bytes=metrics.disk_now[1],
             tasks_down=len(self._tasks_down()),

@@ -51,12 +51,6 @@ def probes(words: Iterable[str]) -> list[tuple[int, bytes]]:
     return [(number, MASKS[number & 7]) for number in numbers]
 
 
-def may_have(bits: bytes, words: Iterable[str]) -> bool:
-    """False if a text with this filter certainly lacks one of the words."""
-    size = len(bits) * 8
-    return all(bits[number % size >> 3] in mask for number, mask in probes(words))
-
-
 def _longest(word: str) -> list[str]:
     if len(word) < 3:
         return [word]

@@ -54,5 +54,8 @@ class LabelStore(Protocol):
     async def of_owner(self, owner: str) -> dict[str, Labels]:
         """The labels of an owner's sessions by their ids; sessions without any are left out."""
 
+    async def find(self, owner: str, session_id: str) -> Labels | None:
+        """The labels of one session; None if it has none, or there is no such session."""
+
     async def change(self, owner: str, session_id: str, change: LabelChange) -> Labels | None:
         """Keeps a change: the labels as they are then. None if there is no such session."""

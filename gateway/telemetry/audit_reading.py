@@ -32,13 +32,6 @@ class AuditCursor(Struct, frozen=True):
         return f"{self.inode}.{self.offset}"
 
 
-class AuditFound(Struct, frozen=True):
-    """Lines, the newest first; `next`: there may be more before this place."""
-
-    lines: list[AuditLine]
-    next: AuditCursor | None
-
-
 class AuditPage(Struct, frozen=True, kw_only=True):
     """The newest first. `next`: the `before` of what comes after; null at the end. A page may be empty and
     have a next one: so much is read for one request and no more.
@@ -62,7 +55,7 @@ def search(
     before: AuditCursor | None,
     limit: int,
     bytes_most: int = BYTES_MOST,
-) -> AuditFound:
+) -> AuditPage:
     """Lines that match, from `before` (None: the end) back. Raises OSError. Blocks."""
     found: list[AuditLine] = []
     read = 0
@@ -83,8 +76,8 @@ def search(
                 if line is not None and matches(line):
                     found.append(line)
                 if len(found) == limit or read >= bytes_most:
-                    return AuditFound(found, AuditCursor(status.st_ino, offset))
-    return AuditFound(found, None)
+                    return AuditPage(lines=found, next=str(AuditCursor(status.st_ino, offset)))
+    return AuditPage(lines=found, next=None)
 
 
 def _files(directory: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -15,11 +15,11 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from gateway.config.tables import DAY_MILLISECONDS
 from gateway.sights import Overview, OverviewHistory
 
 STEP_SECONDS: Final = 60
 ROWS_MOST: Final = 24 * 60
-DAY_MS: Final = 24 * 60 * 60 * 1000
 FILE_NAME: Final = "history.json"
 """In the data directory: about 200 kB for a whole day."""
 LINES: Final = (
@@ -113,7 +113,8 @@ class DayHistory:
                 fresh.unlink(missing_ok=True)
 
     def _forget(self, now: int) -> None:
-        first = next((n for n, row in enumerate(self._rows) if row.at > now - DAY_MS), len(self._rows))
+        since = now - DAY_MILLISECONDS
+        first = next((n for n, row in enumerate(self._rows) if row.at > since), len(self._rows))
         del self._rows[: max(first, len(self._rows) - ROWS_MOST)]
 
 

@@ -41,28 +41,27 @@ class Lately:
     def __init__(self, metrics: Metrics, *, monotonic: Callable[[], float]) -> None:
         self._metrics = metrics
         self._monotonic = monotonic
-        self._kept: deque[CountersAt] = deque([self._now()])
+        self._kept: deque[CountersAt] = deque([self.now()])
 
     def note(self) -> None:
         """Remembers what the counters say now."""
-        now = self._now()
+        now = self.now()
         while len(self._kept) > 1 and self._kept[1].at <= now.at - KEPT_SECONDS:
             self._kept.popleft()
         self._kept.append(now)
 
-    def since(self, seconds: float) -> Growth:
-        """How much each counter has grown over so many seconds, or over as many as are known."""
-        now = self._now()
+    def since(self, seconds: float, *, now: CountersAt | None = None) -> Growth:
+        """How much each counter has grown over so many seconds, or over as many as are known; who asks for
+        several times reads the counters once.
+        """
+        now = now or self.now()
         earlier = [kept for kept in self._kept if kept.at <= now.at - seconds]
         before = earlier[-1] if earlier else self._kept[0]
         grown = {name: count - before.counts.get(name, 0.0) for name, count in now.counts.items()}
         return Growth(seconds=max(1.0, now.at - before.at), counts={n: c for n, c in grown.items() if c > 0})
 
-    def total(self, name: str) -> float:
-        """What a counter says, since the gateway started."""
-        return self._now().counts.get(name, 0.0)
-
-    def _now(self) -> CountersAt:
+    def now(self) -> CountersAt:
+        """What the counters say, since the gateway started."""
         return CountersAt(self._monotonic(), dict(_counted(self._metrics)))
 
 

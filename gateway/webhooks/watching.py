@@ -25,6 +25,13 @@ from gateway.webhooks.delivery import Webhooks
 
 LOOK_SECONDS: Final = 1.0
 MINUTE_MILLISECONDS: Final = 60_000
+_KINDS: Final = frozenset(
+    {
+        *(ev.PermissionAsked, ev.PermissionAnswered, ev.QuestionAsked, ev.QuestionAnswered),
+        *(ev.TurnEnded, ev.TurnInterrupted, ev.SessionClosed),
+    }
+)
+"""What is looked at; most events of a log are none of these."""
 
 
 class _Wait(Struct, frozen=True):
@@ -51,6 +58,8 @@ class Watching(Observer):
     def appended(self, session: Session, event: Event | None) -> None:
         if event is None:
             self._restore(session)
+            return
+        if event.kind not in _KINDS:
             return
         key = session.record.key
         match event.data:

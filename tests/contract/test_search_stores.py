@@ -140,6 +140,8 @@ async def test_nobody_finds_what_is_anothers_and_it_goes_along_with_its_session(
     assert await names(store, "needle", owner="t/other") == {("b", "u1")}
     assert await store.labels.of_owner(OWNER) == {}
     assert (await store.labels.of_owner("t/other"))["b"].tags == ("home",)
+    assert await store.labels.find(OWNER, "a") is None
+    assert await store.labels.find("t/other", "b") == Labels(tags=("home",), said_seq=4)
 
 
 @pytest.mark.parametrize("is_indexed", [True, False])
@@ -256,6 +258,7 @@ async def test_labels_change_one_by_one_and_what_was_seen_never_goes_back(store:
     assert not after.is_unread
     await said(store, "a", *turn(11, "x", "y"))
     now = (await store.labels.of_owner(OWNER))["a"]
+    assert await store.labels.find(OWNER, "a") == now
     assert (now.said_seq, now.is_unread, now.is_pinned) == (14, True, True)
     assert await store.labels.change("t/other", "a", LabelChange(is_pinned=True)) is None
     assert await store.labels.change(OWNER, "b", LabelChange(is_pinned=True)) is None

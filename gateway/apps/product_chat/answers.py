@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from msgspec import Meta, Struct
 
 from gateway.apps.product_chat import words
+from gateway.apps.product_chat.catalogue import ChatProduct
 from gateway.apps.product_chat.drafts import PostedMessage
 from gateway.apps.product_chat.store import ProductMessage, ProductSession
 from gateway.events.facts import iso
@@ -262,6 +263,11 @@ class CannedAnswers(Struct, frozen=True):
     """Those of the configuration, in its order."""
 
     answers: list[CannedAnswer]
+
+
+def product_of(product: ChatProduct) -> CatalogueProduct:
+    """A product as clients see it."""
+    return CatalogueProduct(product.id, product.name, product.price, product.description)
 
 
 def row_of(row: ProductMessage) -> MessageRow:

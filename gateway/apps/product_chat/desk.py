@@ -156,7 +156,7 @@ class Desk(Observer):
         is_command = words.command_of(text) in self._settings().commands
         with self._coming(session, post):
             await session.chat(
-                *(text,), account=account, message_id=post.message_id, also=also, context=context,
+                text, account=account, message_id=post.message_id, also=also, context=context,
                 is_command=is_command,
             )  # fmt: skip
         if asks:

@@ -7,7 +7,6 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.apps.product_chat import words
 from gateway.apps.product_chat.answers import (
     CannedAnswer,
     CannedAnswers,
@@ -15,18 +14,19 @@ from gateway.apps.product_chat.answers import (
     CatalogueProduct,
     ChatAside,
     admin_chat_of,
+    product_of,
 )
 from gateway.apps.product_chat.catalogue import priced
-from gateway.apps.product_chat.desk import SUPPORT, Desk
+from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.detail import DETAIL
-from gateway.apps.product_chat.errors import AdminNeeded, UnknownProduct
+from gateway.apps.product_chat.errors import UnknownProduct
+from gateway.apps.product_chat.reading import staffed
 from gateway.apps.product_chat.settings import SHOP, ProductsConfig
 from gateway.apps.product_chat.store import ProductSession
 from gateway.apps.shop.cart import Shop
 from gateway.apps.shop.catalog import decimals
 from gateway.apps.shop.store import Cart
 from gateway.extension import Context, ConversationKey
-from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, json_response
 
 _BAD: Final = (400, 404)
@@ -56,11 +56,7 @@ class InboxFace:
         ]  # fmt: skip
 
     async def show_product_chat(self, request: Request) -> Response:
-        principal = principal_of(request)
-        session_id = words.session_id(request.path_params["session_id"])
-        chat = await self._desk.chat(principal, session_id, None)
-        if SUPPORT not in principal.scopes:
-            raise AdminNeeded
+        chat = await staffed(request, self._desk)
         cart = await self._cart(chat)
         items = tuple(CartItem(line.name, line.quantity, priced(decimals(line.total))) for line in cart.lines)
         total = priced(decimals(cart.total)) if items else ""
@@ -80,4 +76,4 @@ class InboxFace:
             found = await self._desk.product(chat.product_id)
         except UnknownProduct:
             return None
-        return CatalogueProduct(found.id, found.name, found.price, found.description)
+        return product_of(found)

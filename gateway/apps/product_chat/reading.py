@@ -9,8 +9,8 @@ from starlette.requests import HTTPConnection, Request
 
 from gateway.apps.product_chat import words
 from gateway.apps.product_chat.answers import ChatInfo, MessagePage, Pagination, row_of
-from gateway.apps.product_chat.desk import Desk
-from gateway.apps.product_chat.errors import InvalidInput
+from gateway.apps.product_chat.desk import SUPPORT, Desk
+from gateway.apps.product_chat.errors import AdminNeeded, InvalidInput
 from gateway.apps.product_chat.store import ProductSession
 from gateway.errors import InvalidField
 from gateway.events.facts import iso
@@ -43,6 +43,21 @@ STATUS = Parameter(name="status", schema={"enum": list(STANDS)}, description="Wh
 def address_of(request: HTTPConnection) -> str:
     """What limits count a caller by."""
     return counted_address(request.client.host if request.client else "")
+
+
+def names_of(request: Request) -> tuple[int, str]:
+    """The product and the chat that a path names. Raises InvalidInput."""
+    path = request.path_params
+    return words.product_id(path["product_id"]), words.session_id(path["session_id"])
+
+
+async def staffed(request: Request, desk: Desk) -> ProductSession:
+    """The chat that a path names, for its staff. Raises InvalidInput, ChatNotFound, AdminNeeded."""
+    principal = principal_of(request)
+    chat = await desk.chat(principal, words.session_id(request.path_params["session_id"]), None)
+    if SUPPORT not in principal.scopes:
+        raise AdminNeeded
+    return chat
 
 
 def page_of_query(request: Request) -> tuple[int, int]:

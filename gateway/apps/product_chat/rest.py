@@ -25,6 +25,7 @@ from gateway.apps.product_chat.answers import (
     ReadRequest,
     Sent,
     SentToSockets,
+    product_of,
     row_of,
     sent,
 )
@@ -40,6 +41,7 @@ from gateway.apps.product_chat.reading import (
     address_of,
     client_id,
     message_page,
+    names_of,
     page_of_query,
 )
 from gateway.apps.product_chat.visitors import ChatKeys
@@ -97,8 +99,7 @@ class ProductsFace:
     # -- visitors ---------------------------------------------------------------------------------------
 
     async def show_product(self, request: Request) -> Response:
-        product = await self._product(request)
-        return json_response(CatalogueProduct(product.id, product.name, product.price, product.description))
+        return json_response(product_of(await self._product(request)))
 
     async def open_product_chat(self, request: Request) -> Response:
         body = await read_body(request, OpenRequest, self._context.config())
@@ -132,7 +133,7 @@ class ProductsFace:
     async def _send(self, request: Request) -> tuple[PostedMessage, str]:
         body = await read_body(request, MessageRequest, self._context.config())
         words.email(body.customer_email)
-        product_id, session_id = self._names(request)
+        product_id, session_id = names_of(request)
         principal = await self._keys.visitor(request, session_id)
         chat = await self._desk.chat(principal, session_id, product_id)
         draft = Draft(
@@ -153,7 +154,7 @@ class ProductsFace:
         return await self._desk.say_as_customer(chat, draft, key_id=principal.key_id), session_id
 
     async def list_product_messages(self, request: Request) -> Response:
-        product_id, session_id = self._names(request)
+        product_id, session_id = names_of(request)
         query = request.query_params
         limit, _ = page_of_query(request)
         chat = await self._desk.chat(await self._keys.visitor(request, session_id), session_id, product_id)
@@ -167,7 +168,7 @@ class ProductsFace:
         body: ReadRequest | list[int] | None = await read_body(
             request, kind, self._context.config(), empty=b"null"
         )
-        product_id, session_id = self._names(request)
+        product_id, session_id = names_of(request)
         ids: list[int] | None = body.message_ids if isinstance(body, ReadRequest) else body
         if isinstance(body, ReadRequest):
             if body.mark_all:
@@ -185,10 +186,6 @@ class ProductsFace:
         return json_response(Marked(f"Marked {len(marked)} messages as read", len(marked), session_id))
 
     # -- inner ------------------------------------------------------------------------------------------
-
-    def _names(self, request: Request) -> tuple[int, str]:
-        path = request.path_params
-        return words.product_id(path["product_id"]), words.session_id(path["session_id"])
 
     async def _product(self, request: Request) -> ChatProduct:
         return await self._desk.product(words.product_id(request.path_params["product_id"]))

@@ -25,10 +25,10 @@ from gateway.apps.product_chat.answers import (
     admin_chat_of,
     sent,
 )
-from gateway.apps.product_chat.desk import SUPPORT, Desk
+from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.detail import DETAIL
 from gateway.apps.product_chat.drafts import Draft
-from gateway.apps.product_chat.errors import AdminNeeded, InvalidInput, WrongPassword
+from gateway.apps.product_chat.errors import InvalidInput, WrongPassword
 from gateway.apps.product_chat.reading import (
     LIMIT,
     OFFSET,
@@ -41,9 +41,9 @@ from gateway.apps.product_chat.reading import (
     client_id,
     message_page,
     page_of_query,
+    staffed,
 )
 from gateway.apps.product_chat.settings import ProductsConfig
-from gateway.apps.product_chat.store import ProductSession
 from gateway.errors import RateLimited
 from gateway.extension import Context, MemoryBuckets
 from gateway.http.gate import principal_of
@@ -154,18 +154,18 @@ class StaffFace:
         tenant = principal_of(request).tenant
         query = request.query_params
         chats = await self._desk.store.sessions(
-            *(tenant,), status=status, limit=limit, offset=offset,
+            tenant, status=status, limit=limit, offset=offset,
             search=words.short(query.get("search")) or "",
             with_messages=query.get("with_messages") == "true",
         )  # fmt: skip
         return json_response(AdminChats([admin_chat_of(chat) for chat in chats], limit, offset))
 
     async def read_product_chat(self, request: Request) -> Response:
-        return json_response(await message_page(request, self._desk, await self._staffed(request)))
+        return json_response(await message_page(request, self._desk, await staffed(request, self._desk)))
 
     async def respond_to_product_chat(self, request: Request) -> Response:
         body = await read_body(request, RespondRequest, self._context.config())
-        chat = await self._staffed(request)
+        chat = await staffed(request, self._desk)
         draft = Draft(
             text=body.message_text,
             name=words.short(body.sender_name or body.admin_name),
@@ -188,17 +188,9 @@ class StaffFace:
         stand = next((stand for stand in STANDS if stand == status), None)
         if stand is None:
             raise InvalidInput(f"Invalid status: it is one of {', '.join(STANDS)}")
-        chat = await self._staffed(request)
+        chat = await staffed(request, self._desk)
         await self._desk.set_status(chat, stand, name=principal_of(request).subject)
-        now = await self._staffed(request)
+        now = await staffed(request, self._desk)
         words_ = f"Chat session is {now.status}"
         inquiry = now.id if now.status == "closed" else None
         return json_response(StatusChanged(words_, now.session_id, now.status, now.assigned_to, inquiry))
-
-    async def _staffed(self, request: Request) -> ProductSession:
-        session_id = words.session_id(request.path_params["session_id"])
-        principal = principal_of(request)
-        chat = await self._desk.chat(principal, session_id, None)
-        if SUPPORT not in principal.scopes:
-            raise AdminNeeded
-        return chat

@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.apps.product_chat import words
-from gateway.apps.product_chat.answers import CatalogueProduct, PersonWanted, WidgetSettings
+from gateway.apps.product_chat.answers import PersonWanted, WidgetSettings, product_of
 from gateway.apps.product_chat.catalogue import ChatProduct
 from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.detail import DETAIL
 from gateway.apps.product_chat.errors import InvalidInput
-from gateway.apps.product_chat.reading import address_of
+from gateway.apps.product_chat.reading import address_of, names_of
 from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.apps.product_chat.visitors import ChatKeys
 from gateway.extension import Context
@@ -48,15 +48,15 @@ class WidgetFace:
     async def show_widget_settings(self, request: Request) -> Response:
         product = await self._desk.product(words.product_id(request.path_params["product_id"]))
         settings = self._context.settings(ProductsConfig)
-        shown = CatalogueProduct(product.id, product.name, product.price, product.description)
         suggestions = tuple(_filled(one, product) for one in settings.suggestions)
         greeting = _filled(settings.greeting, product)
         is_open = self._desk.hours.is_open
-        return json_response(WidgetSettings(shown, greeting, suggestions, is_open, settings.away))
+        return json_response(
+            WidgetSettings(product_of(product), greeting, suggestions, is_open, settings.away)
+        )
 
     async def want_person(self, request: Request) -> Response:
-        product_id = words.product_id(request.path_params["product_id"])
-        session_id = words.session_id(request.path_params["session_id"])
+        product_id, session_id = names_of(request)
         principal = await self._keys.visitor(request, session_id)
         chat = await self._desk.chat(principal, session_id, product_id)
         if chat.owner != principal.owner:

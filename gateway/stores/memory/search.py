@@ -1,8 +1,10 @@
-"""The reference of searching, and of labels: every text is looked at, and nothing is kept beside the logs."""
+"""The reference of searching, which looks at every text and keeps nothing beside the logs, and of labels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+
+import msgspec
 
 from gateway.events import facts as ev
 from gateway.events.facts import Event
@@ -68,8 +70,7 @@ class MemoryLabels:
         """An event was appended to the log of this session."""
         if event.kind is ev.TurnEnded or event.kind is ev.TurnInterrupted:
             before = self._labels.get(key, Labels())
-            kept = {name: getattr(before, name) for name in before.__struct_fields__}
-            self._labels[key] = Labels(**kept | {"said_seq": event.seq})
+            self._labels[key] = msgspec.structs.replace(before, said_seq=event.seq)
 
     def drop(self, key: str) -> None:
         """Forgets a session that was deleted."""
@@ -78,6 +79,9 @@ class MemoryLabels:
     async def of_owner(self, owner: str) -> dict[str, Labels]:
         found = {record.session_id: self._labels.get(record.key) for record in self._records(owner)}
         return {name: labels for name, labels in found.items() if labels is not None}
+
+    async def find(self, owner: str, session_id: str) -> Labels | None:
+        return (await self.of_owner(owner)).get(session_id)
 
     async def change(self, owner: str, session_id: str, change: LabelChange) -> Labels | None:
         key = next((r.key for r in self._records(owner) if r.session_id == session_id), None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from typing import Final
+
+import msgspec
 
 from gateway.events import facts as ev
 from gateway.events.facts import Event
@@ -15,8 +16,12 @@ _COLUMNS: Final = "is_pinned, is_archived, tags, seen_seq, said_seq"
 _OF_OWNER: Final = (
     f"SELECT session_id, {_COLUMNS} FROM session_labels JOIN sessions ON id = session WHERE owner = ?"  # noqa: S608 - literals
 )
+_FIND: Final = (
+    f"SELECT {_COLUMNS} FROM session_labels JOIN sessions ON id = session WHERE owner = ? AND session_id = ?"  # noqa: S608 - literals
+)
 _OF_ONE: Final = f"SELECT {_COLUMNS} FROM session_labels WHERE session = ?"  # noqa: S608 - literals
 _KEEP: Final = f"INSERT OR REPLACE INTO session_labels (session, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608 - literals
+_TAGS: Final = msgspec.json.Decoder(tuple[str, ...])
 _SAID: Final = (
     "INSERT INTO session_labels (session, said_seq) VALUES (?, ?)"
     " ON CONFLICT (session) DO UPDATE SET said_seq = excluded.said_seq"
@@ -34,6 +39,10 @@ class SqliteLabels:
         rows = await self._database.read(lambda c: c.execute(_OF_OWNER, (owner,)).fetchall())
         return {row[0]: _labels(row[1:]) for row in rows}
 
+    async def find(self, owner: str, session_id: str) -> Labels | None:
+        row = await self._database.read(lambda c: c.execute(_FIND, (owner, session_id)).fetchone())
+        return _labels(row) if row else None
+
     async def change(self, owner: str, session_id: str, change: LabelChange) -> Labels | None:
         def act(connection: sqlite3.Connection) -> Labels | None:
             found = connection.execute(
@@ -45,7 +54,7 @@ class SqliteLabels:
             before = _labels(row) if row else Labels()
             after = change.applied(before)
             if after != before:
-                tags = json.dumps(after.tags)
+                tags = msgspec.json.encode(after.tags).decode()
                 values = (after.is_pinned, after.is_archived, tags, after.seen_seq, after.said_seq)
                 connection.execute(_KEEP, (*found, *values))
             return after
@@ -57,7 +66,7 @@ def _labels(row: tuple[int, int, str, int, int]) -> Labels:
     return Labels(
         is_pinned=bool(row[0]),
         is_archived=bool(row[1]),
-        tags=tuple(json.loads(row[2])),
+        tags=_TAGS.decode(row[2]),
         seen_seq=row[3],
         said_seq=row[4],
     )

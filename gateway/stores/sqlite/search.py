@@ -108,15 +108,12 @@ class SqliteSearch:
         self._gathering: Gathering | None = None
         self._gathered: list[Gathering] = []
         """What is kept with the next commit."""
-        self._is_due = False
-        """That commit cannot wait."""
         self._below = _EVER
         """What `_unswept` becomes once the queue is empty."""
         database.project((ev.TurnStarted,), self._begun)
         database.project((ev.MessageAdded, ev.TurnEnded, ev.TurnInterrupted), self._complete)
         database.project((ev.TextDelta,), self._spoken)
         database.project((ev.MessageWithdrawn,), self._withdrawn)
-        database.project((ev.SessionInfo,), _titled)
 
     # -- what is said, in the thread that writes ----------------------------------------------------------
 
@@ -169,9 +166,15 @@ class SqliteSearch:
                 self._give_up(self._gathering.row_id)
             self._gathering = None
         is_last = not (self._queue or self._gathering)
-        if is_last or self._is_due or len(self._gathered) >= INDEX_SESSIONS:
+        if is_last or self._is_due:
             await self._commit()
         return True
+
+    @property
+    def _is_due(self) -> bool:
+        """The commit of what was gathered cannot wait: the rest of a log begins behind what is kept."""
+        is_whole = not self._gathered or self._gathered[-1].is_done
+        return not is_whole or len(self._gathered) >= INDEX_SESSIONS
 
     def _work(self, connection: sqlite3.Connection) -> None:
         """Gathers for a moment, in the thread that reads: who waits for that waits no longer than this."""
@@ -183,16 +186,15 @@ class SqliteSearch:
             if not self._gathering.is_enough:
                 self._gathering.page(connection)
             if self._gathering.is_enough:
-                self._gathered.append(self._gathering)
-                is_done, self._gathering = self._gathering.is_done, None
-                if not is_done:
-                    self._queue.append(self._gathered[-1].row_id)
-                    self._is_due = True
-                if not is_done or len(self._gathered) >= INDEX_SESSIONS:
-                    return  # the rest of a log begins behind what is kept
+                one, self._gathering = self._gathering, None
+                self._gathered.append(one)
+                if not one.is_done:
+                    self._queue.append(one.row_id)
+                if self._is_due:
+                    return
 
     async def _commit(self) -> None:
-        done, self._gathered, self._is_due = self._gathered, [], False
+        done, self._gathered = self._gathered, []
         try:
             await self._database.write(lambda connection: self._keep(connection, done))
         except GatewayError:
@@ -388,9 +390,3 @@ def _sessions(
 ) -> list[tuple[int, str, str | None, int, str]]:
     at, key, op = start
     return connection.execute(_SESSIONS.format(op=op), (owner, at, key, limit)).fetchall()
-
-
-def _titled(connection: sqlite3.Connection, row_id: int, event: Event) -> None:
-    """A title is found, and listed, with the commit that gives it."""
-    assert isinstance(event.data, ev.SessionInfo)  # noqa: S101 - it is projected for these alone
-    connection.execute("UPDATE sessions SET title = ? WHERE id = ?", (event.data.title, row_id))

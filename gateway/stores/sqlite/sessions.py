@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from gateway.errors import SessionExists, SessionNotFound
+from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import Database
 from gateway.stores.idempotency import Remembered
@@ -58,6 +59,7 @@ class SqliteSessions:
         self._on_fork = on_fork
         self._append = append
         self._write_soon = write_soon
+        database.project((ev.SessionInfo,), _titled)
 
     async def create(self, record: SessionRecord, founding: Founding | None = None) -> None:
         def act(connection: sqlite3.Connection) -> None:
@@ -290,6 +292,12 @@ def _update(connection: sqlite3.Connection, *, record: SessionRecord) -> None:
             record.key,
         ),
     )
+
+
+def _titled(connection: sqlite3.Connection, row_id: int, event: Event) -> None:
+    """A title is found, and listed, with the commit that gives it."""
+    assert isinstance(event.data, ev.SessionInfo)  # noqa: S101 - it is projected for these alone
+    connection.execute("UPDATE sessions SET title = ? WHERE id = ?", (event.data.title, row_id))
 
 
 def _row(record: SessionRecord) -> tuple[object, ...]:

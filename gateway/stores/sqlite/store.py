@@ -147,7 +147,9 @@ class SqliteStore:
         return await self.read(lambda connection: schema.has_table(connection, name))
 
     async def write(self, act: Callable[[sqlite3.Connection], T], *, is_long: bool = False) -> T:
-        """Runs `act` inside the writer's next group commit; for others in the same file, too."""
+        """Runs `act` inside the next group commit of the writer's that takes it; for others in the same file,
+        too.
+        """
         if self._writer is None:
             raise StoreFailed("The store is closed.")
         result: T = await self._writer.call(act, is_long=is_long)

@@ -282,10 +282,7 @@ export class ChatState {
 
   /** The number that a message gets which comes now. */
   get nextNumber(): number {
-    return this.#items.reduce(
-      (next, item) => (item.kind === "message" && !saysNothing(item) ? Math.max(next, item.index + 1) : next),
-      this.earlier,
-    );
+    return nextOf(this.#items.filter((item) => !saysNothing(item)), this.earlier);
   }
 
   // -- folding ------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 /** Opens a conversation at one of its messages. */
 
+import { PAGE_MOST } from "../core/index.ts";
 import type { Page } from "./page.ts";
 import { show } from "./showing.ts";
 
-const PAGE_MOST = 1_000;
 /** How long the conversation may take to be there. */
 const WAIT_MS = 10_000;
 /** The message is marked so long. */

@@ -311,7 +311,8 @@ export class ChatState {
       case "turn_interrupted":
         return this.#turnOver(event);
       case "start_position":
-        if (event.turn_id === this.turn_id) this.start_position = event.position;
+        if (event.turn_id !== this.turn_id) return;
+        this.start_position = event.position;
         this.start_short_of = event.short_of ?? null;
         return;
       case "permission_asked":

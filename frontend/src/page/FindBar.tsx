@@ -5,7 +5,7 @@ import { Icon } from "./icons.tsx";
 import { useConversation } from "./page.ts";
 import { t } from "./preferences.ts";
 import { isFinding, revealed } from "./reveal.ts";
-import { rangesIn, show } from "./showing.ts";
+import { itemOf, rangesIn, show } from "./showing.ts";
 
 /** Typing goes on for so long before a search begins. */
 const TYPING_MS = 150;
@@ -109,9 +109,9 @@ function useSearch(words: string): ConversationSearch {
   return search;
 }
 
-function allOf({ kind, id }: Found, words: string): Range[] {
+function allOf(place: Found, words: string): Range[] {
   const pattern = patternOf(words);
-  const item = document.querySelector<HTMLElement>(`[data-item="${CSS.escape(`${kind} ${id}`)}"]`);
+  const item = itemOf(place);
   return item && pattern ? rangesIn(item, pattern) : [];
 }
 

@@ -1,6 +1,7 @@
 import "./find.css";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ConversationSearch, type Found, patternOf, textOf } from "../core/index.ts";
+import { toComposer } from "./asking.ts";
 import { Icon } from "./icons.tsx";
 import { useConversation } from "./page.ts";
 import { t } from "./preferences.ts";
@@ -35,7 +36,7 @@ export function FindBar() {
   }, [current?.kind, current?.id, current?.at]);
   const close = (): void => {
     isFinding.value = false;
-    document.getElementById("composer")?.focus({ preventScroll: true });
+    toComposer();
   };
   const go = (step: number): void => {
     if (found.length > 0) setPlace((place + step + found.length) % found.length);

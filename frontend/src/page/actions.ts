@@ -2,6 +2,7 @@
 
 import type { Item, MessageItem } from "../core/index.ts";
 import { OPERATIONS } from "./address.ts";
+import { toComposer } from "./asking.ts";
 import { copied } from "./clipboard.ts";
 import { download } from "./download.ts";
 import type { IconName } from "./icons.tsx";
@@ -55,7 +56,7 @@ export function actions(page: Page): PageAction[] {
     me?.scopes.includes("operate") && { id: "operations", icon: "execute", run: () => location.assign(OPERATIONS) },
     !page.identity.isLocal && me?.scopes.includes("chat") && { id: "handover", icon: "move", run: open({ what: "handover" }) },
     me?.kind === "user" && ways.length > 0 && { id: "signOut", icon: "leave", run: () => page.signOut(false) },
-    { id: "compose", icon: "edit", run: compose },
+    { id: "compose", icon: "edit", run: toComposer },
   ];
   const own = found.flatMap((one) => (one ? [{ ...one, label: w(one.id) }] : []));
   return [...own, ...partActions(page)];
@@ -89,11 +90,7 @@ function lastOf(items: readonly Item[], sender: string): MessageItem | undefined
 function startNew(page: Page): void {
   page.store.startNew();
   page.isDrawerOpen.value = false;
-  compose();
-}
-
-function compose(): void {
-  document.querySelector<HTMLElement>("[data-testid=composer]")?.focus();
+  toComposer();
 }
 
 async function copyText(page: Page, text: string): Promise<void> {
@@ -105,7 +102,7 @@ export function walkMessages(step: -1 | 1): void {
   const messages = [...document.querySelectorAll<HTMLElement>("article.message")];
   const at = messages.findIndex((one) => one.contains(document.activeElement));
   const next = at < 0 ? messages.at(step === -1 ? -1 : 0) : messages[at + step];
-  if (next === undefined) return step === 1 ? compose() : undefined;
+  if (next === undefined) return step === 1 ? toComposer() : undefined;
   next.tabIndex = -1;
   next.focus({ preventScroll: true });
   next.scrollIntoView({ block: "nearest" });

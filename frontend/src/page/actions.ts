@@ -4,7 +4,7 @@ import type { Item, MessageItem } from "../core/index.ts";
 import { OPERATIONS } from "./address.ts";
 import { toComposer } from "./asking.ts";
 import { copied } from "./clipboard.ts";
-import { download } from "./download.ts";
+import { saveConversation } from "./download.ts";
 import type { IconName } from "./icons.tsx";
 import { overlay, type Overlay } from "./overlay.ts";
 import type { Page } from "./page.ts";
@@ -31,10 +31,6 @@ export function actions(page: Page): PageAction[] {
   const open = (shown: Overlay) => () => {
     overlay.value = shown;
   };
-  const saved = (format: "markdown" | "jsonl") => async (): Promise<void> => {
-    const name = (row?.title ?? "conversation").replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
-    download(await page.api.export(conversation.sessionId, format), `${name}.${format === "jsonl" ? "jsonl" : "md"}`);
-  };
   const found: (PageDeed | false | undefined)[] = [
     { id: "newSession", icon: "plus", run: () => startNew(page) },
     conversation.isProcessing && { id: "stop", icon: "stop", run: () => conversation.interrupt() },
@@ -46,8 +42,8 @@ export function actions(page: Page): PageAction[] {
     { id: "files", icon: "folder", run: () => page.filing.open() },
     row && { id: "rename", icon: "edit", run: open({ what: "rename", row }) },
     row && { id: "share", icon: "link", run: open({ what: "share", row }) },
-    row && { id: "exportMarkdown", icon: "export", run: saved("markdown") },
-    row && { id: "exportJsonl", icon: "export", run: saved("jsonl") },
+    row && { id: "exportMarkdown", icon: "export", run: () => saveConversation(page, row, "markdown") },
+    row && { id: "exportJsonl", icon: "export", run: () => saveConversation(page, row, "jsonl") },
     row && { id: "delete", icon: "delete", run: open({ what: "delete", row }) },
     { id: "settings", icon: "settings", run: open({ what: "settings" }) },
     { id: "shortcuts", icon: "list", run: open({ what: "shortcuts" }) },

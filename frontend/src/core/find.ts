@@ -6,7 +6,7 @@
  * earlier messages cannot be fetched.
  */
 
-import { type EarlierMessages, PAGE_MOST } from "./earlier.ts";
+import type { EarlierMessages } from "./earlier.ts";
 import type { Item } from "./events.ts";
 
 export interface Found {
@@ -89,7 +89,7 @@ export class ConversationSearch {
         break;
       }
       changed();
-      if (await earlier.more(PAGE_MOST)) continue;
+      if (await earlier.manyMore()) continue;
       this.isPart = true;
       break;
     }

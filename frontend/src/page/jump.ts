@@ -1,6 +1,5 @@
 /** Opens a conversation at one of its messages. */
 
-import { PAGE_MOST } from "../core/index.ts";
 import type { Page } from "./page.ts";
 import { frame, itemOf, show } from "./showing.ts";
 
@@ -18,7 +17,7 @@ export async function jumpTo(page: Page, sessionId: string, messageId: string | 
   const isShown = (): boolean => page.conversation.peek() === conversation;
   const isHere = (): boolean => conversation.chat.items.some((item) => item.id === messageId);
   await until(() => conversation.hasLoaded || !isShown(), WAIT_MS);
-  while (isShown() && !isHere()) if (!(await conversation.earlier.more(PAGE_MOST))) break;
+  while (isShown() && !isHere()) if (!(await conversation.earlier.manyMore())) break;
   if (!isShown()) return true;
   if (!isHere()) return false;
   const message = { kind: "message", id: messageId };

@@ -509,8 +509,10 @@ export class Api {
 
   // -- streams ------------------------------------------------------------------------------------------------
 
-  /** The address of a session's stream: its event log, or without `view` whole States. */
-  /** `last`: a stream that begins anew begins with so many messages, the last ones. */
+  /**
+   * The address of a session's stream: its event log, or without `after` whole States. `last`: a stream that begins
+   * anew begins with so many messages, the last ones.
+   */
   streamUrl(sessionId: string, after?: number, last?: number): string {
     const query = new URLSearchParams({ session_id: sessionId });
     if (after !== undefined) {

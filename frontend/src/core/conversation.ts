@@ -359,10 +359,12 @@ export class Conversation extends Subscribable {
     const isInLog = (sent: Outgoing): boolean =>
       items.some((i) => i.kind === "message" && i.index >= sent.behind && i.sender === "user" && isSame(i, sent)) ||
       this.chat.waiting.some((one) => isSame(one, sent));
-    this.outgoing = this.outgoing.filter(
+    const left = this.outgoing.filter(
       (one) =>
         one.error !== null || !((one.seq !== null && one.seq <= this.chat.seq) || isInLog(one)),
     );
+    // Most frames change nothing here, and then the outbox has nothing to write.
+    if (left.length < this.outgoing.length) this.outgoing = left;
   }
 
   #take(frame: StreamFrame): void {

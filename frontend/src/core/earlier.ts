@@ -45,6 +45,11 @@ export class EarlierMessages {
     return this.#page;
   }
 
+  /** Fetches a page as large as there is, for one who looks far back. */
+  manyMore(): Promise<boolean> {
+    return this.more(PAGE_MOST);
+  }
+
   /** Fetches until the message of this number is here. False if it did not come. */
   async upTo(number: number): Promise<boolean> {
     while (this.count > number) {

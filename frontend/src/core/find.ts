@@ -19,8 +19,6 @@ export interface Found {
 export const PLACES_MOST = 5_000;
 /** Characters that are looked at between two turns of something else. */
 const AT_ONCE = 200_000;
-/** Messages of a page that is fetched to be searched. */
-const PAGE = 1_000;
 
 /** The text of an item that a reader sees. */
 export function textOf(item: Item): string {
@@ -91,7 +89,7 @@ export class ConversationSearch {
         break;
       }
       changed();
-      if (await earlier.more(PAGE)) continue;
+      if (await earlier.manyMore()) continue;
       this.isPart = true;
       break;
     }

@@ -282,10 +282,7 @@ export class ChatState {
 
   /** The number that a message gets which comes now. */
   get nextNumber(): number {
-    return this.#items.reduce(
-      (next, item) => (item.kind === "message" && !saysNothing(item) ? Math.max(next, item.index + 1) : next),
-      this.earlier,
-    );
+    return nextOf(this.#items.filter((item) => !saysNothing(item)), this.earlier);
   }
 
   // -- folding ------------------------------------------------------------------------------------------------
@@ -314,7 +311,8 @@ export class ChatState {
       case "turn_interrupted":
         return this.#turnOver(event);
       case "start_position":
-        if (event.turn_id === this.turn_id) this.start_position = event.position;
+        if (event.turn_id !== this.turn_id) return;
+        this.start_position = event.position;
         this.start_short_of = event.short_of ?? null;
         return;
       case "permission_asked":

@@ -11,6 +11,7 @@ import { type DiffRow, type DiffSide, htmlLines, marked, rowsOf } from "./diffro
 import { languageOfFile } from "./filelanguages.ts";
 import { highlighter } from "./highlighter.ts";
 import { Icon } from "./icons.tsx";
+import { MoreLines } from "./MoreLines.tsx";
 import { t } from "./preferences.ts";
 
 const ROWS_MOST = 200;
@@ -61,16 +62,7 @@ export function DiffView({ path, before, after }: DiffViewProps) {
           ? shown.map((row, place) => <SideRow key={place} row={row} left={left} right={right} />)
           : unified(shown).map((row, place) => <UnifiedRow key={place} row={row} left={left} right={right} />)}
       </div>
-      {more > 0 && (
-        <p class="quiet more-lines">
-          {t("truncated", { n: more })}
-          {!isWhole && (
-            <button type="button" class="link" data-testid="show-all" onClick={() => setWhole(true)}>
-              {t("showAll")}
-            </button>
-          )}
-        </p>
-      )}
+      {more > 0 && <MoreLines count={more} isWhole={isWhole} show={() => setWhole(true)} />}
     </figure>
   );
 }

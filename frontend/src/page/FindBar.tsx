@@ -1,11 +1,12 @@
 import "./find.css";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { ConversationSearch, type Found, patternOf, textOf } from "../core/index.ts";
+import { toComposer } from "./asking.ts";
 import { Icon } from "./icons.tsx";
 import { useConversation } from "./page.ts";
 import { t } from "./preferences.ts";
 import { isFinding, revealed } from "./reveal.ts";
-import { rangesIn, show } from "./showing.ts";
+import { itemOf, rangesIn, show } from "./showing.ts";
 
 /** Typing goes on for so long before a search begins. */
 const TYPING_MS = 150;
@@ -35,7 +36,7 @@ export function FindBar() {
   }, [current?.kind, current?.id, current?.at]);
   const close = (): void => {
     isFinding.value = false;
-    document.getElementById("composer")?.focus({ preventScroll: true });
+    toComposer();
   };
   const go = (step: number): void => {
     if (found.length > 0) setPlace((place + step + found.length) % found.length);
@@ -109,9 +110,9 @@ function useSearch(words: string): ConversationSearch {
   return search;
 }
 
-function allOf({ kind, id }: Found, words: string): Range[] {
+function allOf(place: Found, words: string): Range[] {
   const pattern = patternOf(words);
-  const item = document.querySelector<HTMLElement>(`[data-item="${CSS.escape(`${kind} ${id}`)}"]`);
+  const item = itemOf(place);
   return item && pattern ? rangesIn(item, pattern) : [];
 }
 

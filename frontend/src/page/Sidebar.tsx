@@ -3,7 +3,7 @@ import { type Branch, flat, type SessionLabels, type SessionSummary, treeOf } fr
 import { AccountMenu } from "./Account.tsx";
 import { appName } from "./brand.ts";
 import { BrandLinks } from "./Welcome.tsx";
-import { download } from "./download.ts";
+import { saveConversation } from "./download.ts";
 import { Icon, Logo } from "./icons.tsx";
 import { lazily } from "./lazy.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
@@ -178,10 +178,7 @@ function RowMenu({ row, title, ask }: RowMenuProps) {
     void page.store.label(row.session_id, labels).catch((error: unknown) => page.tellWhy(error));
   const save = async (format: "markdown" | "jsonl"): Promise<void> => {
     try {
-      download(
-        await page.api.export(row.session_id, format),
-        `${fileName(title)}.${format === "markdown" ? "md" : "jsonl"}`,
-      );
+      await saveConversation(page, row, format);
     } catch (error) {
       page.tellWhy(error);
     }
@@ -244,13 +241,4 @@ function ago(iso: string): string {
   if (minutes < 60) return format(-Math.floor(minutes), "minute");
   if (minutes < 24 * 60) return format(-Math.floor(minutes / 60), "hour");
   return format(-Math.floor(minutes / 1440), "day");
-}
-
-function fileName(title: string): string {
-  return (
-    title
-      .replace(/[^\p{L}\p{N}]+/gu, "-")
-      .replace(/^-|-$/g, "")
-      .slice(0, 60) || "conversation"
-  );
 }

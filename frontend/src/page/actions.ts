@@ -2,8 +2,9 @@
 
 import type { Item, MessageItem } from "../core/index.ts";
 import { OPERATIONS } from "./address.ts";
+import { toComposer } from "./asking.ts";
 import { copied } from "./clipboard.ts";
-import { download } from "./download.ts";
+import { saveConversation } from "./download.ts";
 import type { IconName } from "./icons.tsx";
 import { overlay, type Overlay } from "./overlay.ts";
 import type { Page } from "./page.ts";
@@ -30,10 +31,6 @@ export function actions(page: Page): PageAction[] {
   const open = (shown: Overlay) => () => {
     overlay.value = shown;
   };
-  const saved = (format: "markdown" | "jsonl") => async (): Promise<void> => {
-    const name = (row?.title ?? "conversation").replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60);
-    download(await page.api.export(conversation.sessionId, format), `${name}.${format === "jsonl" ? "jsonl" : "md"}`);
-  };
   const found: (PageDeed | false | undefined)[] = [
     { id: "newSession", icon: "plus", run: () => startNew(page) },
     conversation.isProcessing && { id: "stop", icon: "stop", run: () => conversation.interrupt() },
@@ -45,8 +42,8 @@ export function actions(page: Page): PageAction[] {
     { id: "files", icon: "folder", run: () => page.filing.open() },
     row && { id: "rename", icon: "edit", run: open({ what: "rename", row }) },
     row && { id: "share", icon: "link", run: open({ what: "share", row }) },
-    row && { id: "exportMarkdown", icon: "export", run: saved("markdown") },
-    row && { id: "exportJsonl", icon: "export", run: saved("jsonl") },
+    row && { id: "exportMarkdown", icon: "export", run: () => saveConversation(page, row, "markdown") },
+    row && { id: "exportJsonl", icon: "export", run: () => saveConversation(page, row, "jsonl") },
     row && { id: "delete", icon: "delete", run: open({ what: "delete", row }) },
     { id: "settings", icon: "settings", run: open({ what: "settings" }) },
     { id: "shortcuts", icon: "list", run: open({ what: "shortcuts" }) },
@@ -55,7 +52,7 @@ export function actions(page: Page): PageAction[] {
     me?.scopes.includes("operate") && { id: "operations", icon: "execute", run: () => location.assign(OPERATIONS) },
     !page.identity.isLocal && me?.scopes.includes("chat") && { id: "handover", icon: "move", run: open({ what: "handover" }) },
     me?.kind === "user" && ways.length > 0 && { id: "signOut", icon: "leave", run: () => page.signOut(false) },
-    { id: "compose", icon: "edit", run: compose },
+    { id: "compose", icon: "edit", run: toComposer },
   ];
   const own = found.flatMap((one) => (one ? [{ ...one, label: w(one.id) }] : []));
   return [...own, ...partActions(page)];
@@ -89,11 +86,7 @@ function lastOf(items: readonly Item[], sender: string): MessageItem | undefined
 function startNew(page: Page): void {
   page.store.startNew();
   page.isDrawerOpen.value = false;
-  compose();
-}
-
-function compose(): void {
-  document.querySelector<HTMLElement>("[data-testid=composer]")?.focus();
+  toComposer();
 }
 
 async function copyText(page: Page, text: string): Promise<void> {
@@ -105,7 +98,7 @@ export function walkMessages(step: -1 | 1): void {
   const messages = [...document.querySelectorAll<HTMLElement>("article.message")];
   const at = messages.findIndex((one) => one.contains(document.activeElement));
   const next = at < 0 ? messages.at(step === -1 ? -1 : 0) : messages[at + step];
-  if (next === undefined) return step === 1 ? compose() : undefined;
+  if (next === undefined) return step === 1 ? toComposer() : undefined;
   next.tabIndex = -1;
   next.focus({ preventScroll: true });
   next.scrollIntoView({ block: "nearest" });

@@ -154,7 +154,3 @@ const texts: Record<Language, Record<DeedWord, string>> = { en, he };
 export function w(key: DeedWord, params: Params = {}): string {
   return filled(language.value, texts[language.value][key], params);
 }
-
-export function isDeedWord(text: string): text is DeedWord {
-  return Object.hasOwn(en, text);
-}

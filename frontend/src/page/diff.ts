@@ -46,7 +46,8 @@ export function countOf(lines: readonly DiffLine[]): { added: number; removed: n
   };
 }
 
-function linesOf(text: string): string[] {
+/** The lines of a text; a break at its end begins no other one. */
+export function linesOf(text: string): string[] {
   if (text === "") return [];
   return (text.endsWith("\n") ? text.slice(0, -1) : text).split("\n");
 }

@@ -1,6 +1,7 @@
 /** Two texts → rows with line numbers and the words that differ; Myers' comparison, in bounded time. Pure. */
 
 import { diffArrays, diffWordsWithSpace } from "diff";
+import { linesOf } from "./diff.ts";
 
 export interface DiffSide {
   number: number;
@@ -25,7 +26,7 @@ const MARKED_LINES_MOST = 200;
 const SHARED_LEAST = 0.3;
 
 export function rowsOf(before: string, after: string): DiffRow[] {
-  const [a, b] = [linesIn(before), linesIn(after)];
+  const [a, b] = [linesOf(before), linesOf(after)];
   const changes = diffArrays(a, b, { timeout: LINES_MS, maxEditLength: EDITS_MOST }) ?? [
     { value: a, removed: true, added: false },
     { value: b, removed: false, added: true },
@@ -53,11 +54,6 @@ export function rowsOf(before: string, after: string): DiffRow[] {
     }
   }
   return withGaps(rows);
-}
-
-function linesIn(text: string): string[] {
-  if (text === "") return [];
-  return (text.endsWith("\n") ? text.slice(0, -1) : text).split("\n");
 }
 
 /** Notes where the words of two lines differ. */

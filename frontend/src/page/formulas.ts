@@ -6,19 +6,11 @@ import { t } from "./preferences.ts";
 
 type Mathematics = typeof import("./mathematics.ts");
 
-let loading: Promise<Mathematics> | null = null;
 let loaded: Mathematics | null = null;
 
 /** Not fetched: the next formula tries again. */
-function load(): Promise<Mathematics> {
-  loading ??= import("./mathematics.ts").then(
-    (module) => (loaded = module),
-    (error: unknown) => {
-      loading = null;
-      throw error;
-    },
-  );
-  return loading;
+async function load(): Promise<Mathematics> {
+  return (loaded ??= await import("./mathematics.ts"));
 }
 
 /** The HTML of a block with its formulas drawn, as far as they are by now. */

@@ -5,6 +5,8 @@
  * within its deadline ends with its thread and stays without colours, and the next one gets a new thread.
  */
 
+import { systemClock } from "../core/clock.ts";
+
 /** Code longer than this is shown as it is: putting its colours on the page would hold it up. */
 export const LENGTH_MOST = 30_000;
 export const SPANS_MOST = 4_000;
@@ -99,12 +101,7 @@ export function threadOf(start: () => Worker): Thread {
   };
 }
 
-export function after(milliseconds: number, call: () => void): () => void {
-  const timer = setTimeout(call, milliseconds);
-  return () => clearTimeout(timer);
-}
-
 export const highlighter = new Highlighter(
   () => threadOf(() => new Worker(new URL("./highlight.worker.ts", import.meta.url), { type: "module" })),
-  after,
+  systemClock.after,
 );

@@ -1,9 +1,8 @@
 /** Opens a conversation at one of its messages. */
 
 import type { Page } from "./page.ts";
-import { show } from "./showing.ts";
+import { frame, itemOf, show } from "./showing.ts";
 
-const PAGE_MOST = 1_000;
 /** How long the conversation may take to be there. */
 const WAIT_MS = 10_000;
 /** The message is marked so long. */
@@ -18,12 +17,13 @@ export async function jumpTo(page: Page, sessionId: string, messageId: string | 
   const isShown = (): boolean => page.conversation.peek() === conversation;
   const isHere = (): boolean => conversation.chat.items.some((item) => item.id === messageId);
   await until(() => conversation.hasLoaded || !isShown(), WAIT_MS);
-  while (isShown() && !isHere()) if (!(await conversation.earlier.more(PAGE_MOST))) break;
+  while (isShown() && !isHere()) if (!(await conversation.earlier.manyMore())) break;
   if (!isShown()) return true;
   if (!isHere()) return false;
-  await show({ kind: "message", id: messageId, at: 0 }, "", "");
+  const message = { kind: "message", id: messageId };
+  await show({ ...message, at: 0 }, "", "");
   if (!isShown()) return true;
-  const found = document.querySelector(`[data-item="${CSS.escape(`message ${messageId}`)}"]`);
+  const found = itemOf(message);
   found?.classList.add("is-found");
   setTimeout(() => found?.classList.remove("is-found"), MARKED_MS);
   return true;
@@ -32,10 +32,5 @@ export async function jumpTo(page: Page, sessionId: string, messageId: string | 
 /** Looks at each frame, and now and then if there are none. */
 async function until(isSo: () => boolean, milliseconds: number): Promise<void> {
   const end = performance.now() + milliseconds;
-  while (!isSo() && performance.now() < end) {
-    await new Promise<void>((go) => {
-      requestAnimationFrame(() => go());
-      setTimeout(go, 100);
-    });
-  }
+  while (!isSo() && performance.now() < end) await frame();
 }

@@ -7,8 +7,9 @@
  */
 
 import DOMPurify from "dompurify";
+import { systemClock } from "../core/clock.ts";
 import { escaped } from "../core/markdown/index.ts";
-import { after, Highlighter, threadOf } from "./highlighter.ts";
+import { Highlighter, threadOf } from "./highlighter.ts";
 import type { DrawnFormula } from "./math.worker.ts";
 import "./math.css";
 import { t } from "./preferences.ts";
@@ -33,7 +34,7 @@ const ATTRIBUTES = (
 const purifier = DOMPurify(window);
 const reader = new Highlighter(
   () => threadOf(() => new Worker(new URL("./math.worker.ts", import.meta.url), { type: "module" })),
-  after,
+  systemClock.after,
   DEADLINE_MS,
 );
 

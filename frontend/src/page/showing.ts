@@ -8,11 +8,17 @@ const FRAMES_MOST = 90;
 const FRAMES_STILL = 6;
 const STILL_PX = 3;
 
-const frame = (): Promise<void> =>
+/** The next frame, or soon if there is none. */
+export const frame = (): Promise<void> =>
   new Promise((go) => {
     requestAnimationFrame(() => go());
     setTimeout(go, 100);
   });
+
+/** The element of a thing of the conversation, if it is drawn. */
+export function itemOf({ kind, id }: { kind: string; id: string }): HTMLElement | null {
+  return document.querySelector<HTMLElement>(`[data-item="${CSS.escape(`${kind} ${id}`)}"]`);
+}
 
 /** Shows a place; of `words`, if there are any, the range that was found. Null if it did not come into sight. */
 export async function show(place: Revealed, text: string, words: string): Promise<Range | null> {
@@ -36,11 +42,11 @@ export async function show(place: Revealed, text: string, words: string): Promis
   return found;
 }
 
-function elementOf({ kind, id, at }: Revealed): HTMLElement | null {
-  const item = document.querySelector<HTMLElement>(`[data-item="${CSS.escape(`${kind} ${id}`)}"]`);
+function elementOf(place: Revealed): HTMLElement | null {
+  const item = itemOf(place);
   const sections = item?.querySelectorAll<HTMLElement>(".md-section") ?? [];
   for (const section of sections)
-    if (Number(section.dataset["start"]) <= at && at < Number(section.dataset["end"])) return section;
+    if (Number(section.dataset["start"]) <= place.at && place.at < Number(section.dataset["end"])) return section;
   return sections.length > 0 ? null : item;
 }
 

@@ -99,7 +99,7 @@ export class BlockReader {
 
   /** The next block, or null at the end. */
   next(): TopBlock | null {
-    while (this.#ready.length === 0 && this.#at < this.#text.length) this.#readLine();
+    this.read(Infinity);
     if (this.#ready.length === 0) {
       this.#lineStart = this.#text.length;
       this.#closeTo(1);

@@ -3,7 +3,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { language, theme } from "../page/index.ts";
 import type { Column, Line } from "./history.ts";
-import { w, type Word } from "./words.ts";
+import { number, w, type Word } from "./words.ts";
 
 /** The words of a line. */
 const wordOf = (line: Line): Word => `line${line[0]?.toUpperCase()}${line.slice(1)}` as Word;
@@ -127,5 +127,5 @@ function compact(value: number): string {
 
 function figure(value: number | null | undefined): string {
   if (value === null || value === undefined) return w("nothing");
-  return new Intl.NumberFormat(language.value, { maximumFractionDigits: value < 10 ? 1 : 0 }).format(value);
+  return number(value);
 }

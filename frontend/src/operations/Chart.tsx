@@ -2,7 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { language, theme } from "../page/index.ts";
-import type { Column, Line } from "./history.ts";
+import type { ChartData, Column, Line } from "./history.ts";
 import { number, w, type Word } from "./words.ts";
 
 /** The words of a line. */
@@ -16,14 +16,6 @@ interface ChartProps {
   lines: readonly Line[];
   data: ChartData;
   testId: string;
-}
-
-/** What is drawn: the times, and a column for each line; the time axis goes from `from` to `to`. */
-export interface ChartData {
-  from: number;
-  to: number;
-  times: number[];
-  columns: Record<Line, Column>;
 }
 
 /** A chart; who cannot see it hears its title and the figures of now. Lines differ by dash as well as colour. */

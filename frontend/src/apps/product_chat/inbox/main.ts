@@ -6,7 +6,7 @@ import { StaffDesk } from "./desk.ts";
 import { make, press } from "./dom.ts";
 import { ChatList } from "./list.ts";
 import { ChatPane } from "./pane.ts";
-import { inboxLanguage, kept, say } from "./words.ts";
+import { inboxLanguage, say, storage } from "./words.ts";
 
 const root = document.querySelector<HTMLElement>("#inbox");
 const api = new StaffApi();
@@ -20,7 +20,7 @@ function applyLook(): void {
   html.lang = inboxLanguage;
   html.dir = inboxLanguage === "he" ? "rtl" : "ltr";
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const chosen = kept("agw.theme");
+  const chosen = storage.getItem("agw.theme");
   const show = (): void => {
     html.dataset["theme"] = chosen === "light" || chosen === "dark" ? chosen : dark.matches ? "dark" : "light";
   };

@@ -1,5 +1,7 @@
 /** The inbox's texts, in both languages. */
 
+import { SafeStorage } from "../client/sessions.ts";
+
 const en = {
   inbox: "Inbox",
   name: "Name",
@@ -110,6 +112,9 @@ const he: typeof en = {
 
 export type InboxWord = keyof typeof en;
 
+/** What was chosen in this browser, here and on the chat page. */
+export const storage = new SafeStorage();
+
 /** The language that the chat page was set to, else the browser's. */
 export const inboxLanguage: "en" | "he" = chosen();
 
@@ -119,24 +124,7 @@ export function say(word: InboxWord, params: Record<string, string | number> = {
 }
 
 function chosen(): "en" | "he" {
-  const stored = kept("agw.language");
+  const stored = storage.getItem("agw.language");
   const first = navigator.languages.map((one) => one.toLowerCase().split("-")[0]).find((one) => one === "he" || one === "iw" || one === "en");
   return stored === "he" || (stored !== "en" && first !== undefined && first !== "en") ? "he" : "en";
-}
-
-/** What the browser keeps under a name; nothing if it may not. */
-export function kept(name: string): string | null {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
-}
-
-export function keep(name: string, value: string): void {
-  try {
-    localStorage.setItem(name, value);
-  } catch {
-    // Only this page knows it then.
-  }
 }

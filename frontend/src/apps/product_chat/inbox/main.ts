@@ -1,5 +1,6 @@
 /** The staff's inbox: every chat of the shop, live; answer, take over, hand back, set its status. */
 
+import { directionOf } from "../../../core/language.ts";
 import { NotLoggedIn, StaffApi } from "./api.ts";
 import { NewsBell } from "./bell.ts";
 import { StaffDesk } from "./desk.ts";
@@ -18,7 +19,7 @@ let pane: ChatPane | null = null;
 function applyLook(): void {
   const html = document.documentElement;
   html.lang = inboxLanguage;
-  html.dir = inboxLanguage === "he" ? "rtl" : "ltr";
+  html.dir = directionOf(inboxLanguage);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const chosen = storage.getItem("agw.theme");
   const show = (): void => {

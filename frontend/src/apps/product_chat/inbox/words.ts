@@ -1,5 +1,6 @@
 /** The inbox's texts, in both languages. */
 
+import { filled, type Language, type Params, preferred } from "../../../core/language.ts";
 import { SafeStorage } from "../client/sessions.ts";
 
 const en = {
@@ -112,15 +113,13 @@ export type InboxWord = keyof typeof en;
 export const storage = new SafeStorage();
 
 /** The language that the chat page was set to, else the browser's. */
-export const inboxLanguage: "en" | "he" = chosen();
+export const inboxLanguage = chosen();
 
-export function say(word: InboxWord, params: Record<string, string | number> = {}): string {
-  const text = (inboxLanguage === "he" ? he : en)[word];
-  return text.replace(/\{(\w+)\}/g, (whole, name: string) => String(params[name] ?? whole));
+export function say(word: InboxWord, params: Params = {}): string {
+  return filled(inboxLanguage, (inboxLanguage === "he" ? he : en)[word], params);
 }
 
-function chosen(): "en" | "he" {
+function chosen(): Language {
   const stored = storage.getItem("agw.language");
-  const first = navigator.languages.map((one) => one.toLowerCase().split("-")[0]).find((one) => one === "he" || one === "iw" || one === "en");
-  return stored === "he" || (stored !== "en" && first !== undefined && first !== "en") ? "he" : "en";
+  return stored === "he" || stored === "en" ? stored : preferred(navigator.languages);
 }

@@ -225,6 +225,19 @@ async def test_somebody_else_at_the_same_browser_sees_nothing_of_the_one_before(
     assert "private" not in await kept_by(page)
 
 
+async def test_a_dialog_of_the_one_before_is_not_there_for_somebody_else(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_as(open_page, gateway, "who-edits")
+    await say(page, "/echo private words")
+    await expect_answer(page, "private words")
+    await page.get_by_test_id("message-edit").last.click()
+    await expect(page.get_by_test_id("branch-text")).to_be_visible()
+    await revoke(gateway, "who-edits")
+    await sign_in(page, await gateway.mint("who-comes-then", tenant="acme"))
+    await expect(page.get_by_test_id("branch-text")).to_have_count(0)
+
+
 async def test_a_shared_conversation_is_read_live_until_the_link_is_revoked(
     gateway: RunningGateway, open_page: OpenPage
 ) -> None:

@@ -1,9 +1,10 @@
 /** The page's words in the reader's language. A language that lacks a word does not compile. */
 
 import { en, type Key } from "./english.ts";
+import { filled, type Language, type Params } from "./language.ts";
 
 export type { Key } from "./english.ts";
-export type Language = "en" | "he";
+export * from "./language.ts";
 
 /** English is always there: it stands in for a language that is not here yet. */
 const catalogue: Partial<Record<Language, Record<Key, string>>> = { en };
@@ -13,8 +14,6 @@ export async function loadLanguage(language: Language): Promise<void> {
   if (language === "he") catalogue.he ??= (await import("./hebrew.ts")).he;
 }
 
-export type Params = Record<string, string | number>;
-
 export function isKey(text: string): text is Key {
   return Object.hasOwn(en, text);
 }
@@ -22,34 +21,4 @@ export function isKey(text: string): text is Key {
 /** The words for `key` with its parameters filled in. */
 export function translate(language: Language, key: Key, params: Params = {}): string {
   return filled(language, (catalogue[language] ?? en)[key], params);
-}
-
-/**
- * `{name}` becomes the parameter; `{n|one:a file|other:# files}` the words for its number in this language
- * (`Intl.PluralRules`), in which `#` is the number as it is written there.
- */
-export function filled(language: Language, words: string, params: Params): string {
-  return words
-    .replace(/\{(\w+)\|([^}]*)\}/g, (whole, name: string, forms: string) => {
-      const number = Number(params[name]);
-      if (params[name] === undefined || Number.isNaN(number)) return whole;
-      const known = new Map(forms.split("|").map((form) => form.split(/:(.*)/s) as [string, string]));
-      const form = known.get(new Intl.PluralRules(language).select(number)) ?? known.get("other") ?? "#";
-      return form.replaceAll("#", number.toLocaleString(language));
-    })
-    .replace(/\{(\w+)\}/g, (whole, name: string) => String(params[name] ?? whole));
-}
-
-export function directionOf(language: Language): "ltr" | "rtl" {
-  return language === "he" ? "rtl" : "ltr";
-}
-
-/** The language a browser asks for, of those there are. */
-export function preferred(languages: readonly string[]): Language {
-  for (const tag of languages) {
-    const base = tag.toLowerCase().split("-")[0];
-    if (base === "he" || base === "iw") return "he";
-    if (base === "en") return "en";
-  }
-  return "en";
 }

@@ -2,8 +2,8 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 import { language, theme } from "../page/index.ts";
-import type { Column, Line } from "./history.ts";
-import { w, type Word } from "./words.ts";
+import type { ChartData, Column, Line } from "./history.ts";
+import { number, w, type Word } from "./words.ts";
 
 /** The words of a line. */
 const wordOf = (line: Line): Word => `line${line[0]?.toUpperCase()}${line.slice(1)}` as Word;
@@ -16,14 +16,6 @@ interface ChartProps {
   lines: readonly Line[];
   data: ChartData;
   testId: string;
-}
-
-/** What is drawn: the times, and a column for each line; the time axis goes from `from` to `to`. */
-export interface ChartData {
-  from: number;
-  to: number;
-  times: number[];
-  columns: Record<Line, Column>;
 }
 
 /** A chart; who cannot see it hears its title and the figures of now. Lines differ by dash as well as colour. */
@@ -127,5 +119,5 @@ function compact(value: number): string {
 
 function figure(value: number | null | undefined): string {
   if (value === null || value === undefined) return w("nothing");
-  return new Intl.NumberFormat(language.value, { maximumFractionDigits: value < 10 ? 1 : 0 }).format(value);
+  return number(value);
 }

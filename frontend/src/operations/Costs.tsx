@@ -1,7 +1,8 @@
-import { useEffect, useState } from "preact/hooks";
-import type { Api, UsageReport } from "../core/index.ts";
+import { useState } from "preact/hooks";
+import type { Api } from "../core/index.ts";
 import { dollars, language } from "../page/index.ts";
 import { Heads } from "./Heads.tsx";
+import { useLoaded } from "./loaded.ts";
 import { w, type Word } from "./words.ts";
 
 const WAYS = ["tenant,model", "day", "person", "agent", "provider,model"] as const;
@@ -18,17 +19,7 @@ const ROWS_MOST = 100;
 /** What the last thirty days cost, by what the operator chooses; the whole of it as a table to download. */
 export function Costs({ api }: { api: Api }) {
   const [by, setBy] = useState<string>(WAYS[0]);
-  const [report, setReport] = useState<UsageReport | null>(null);
-  useEffect(() => {
-    let isCurrent = true;
-    api.allUsage(by).then(
-      (answer) => isCurrent && setReport(answer),
-      () => isCurrent && setReport(null),
-    );
-    return () => {
-      isCurrent = false;
-    };
-  }, [api, by]);
+  const { value: report } = useLoaded(() => api.allUsage(by), [api, by]);
   if (!report || report.total.calls === 0) return null;
   const { total } = report;
   return (

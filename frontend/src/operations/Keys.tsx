@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import type { Api, KeySummary } from "../core/index.ts";
 import { CopyButton, Dialog } from "../page/index.ts";
 import { keys, makeKey, type NewKey, revokeKey } from "./admin.ts";
-import { type AskFor, FormDialog, LabelledField } from "./Deeds.tsx";
+import { type AskFor, type Deed, FormDialog, LabelledField } from "./Deeds.tsx";
 import { Heads } from "./Heads.tsx";
 import { useLoaded } from "./loaded.ts";
 import { moment, w, type Word } from "./words.ts";
@@ -57,7 +57,7 @@ export function KeyTable({ api, tenantNames, ask }: { api: Api; tenantNames: rea
   );
 }
 
-function deedOf(api: Api, row: KeySummary, again: () => void): Parameters<AskFor>[0] {
+function deedOf(api: Api, row: KeySummary, again: () => void): Deed {
   const { name } = row;
   return {
     title: w("revokeTitle"),

@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import type { Api, TenantNumbers, TenantSummary } from "../core/index.ts";
 import { makeTenant, switchTenant, tenants } from "./admin.ts";
-import { type AskFor, FormDialog, LabelledField } from "./Deeds.tsx";
+import { type AskFor, type Deed, FormDialog, LabelledField } from "./Deeds.tsx";
 import { Heads } from "./Heads.tsx";
 import { Limits } from "./Limits.tsx";
 import { useLoaded } from "./loaded.ts";
@@ -61,7 +61,7 @@ export function TenantTable({ api, numbers, mayChange, ask, say }: TenantTablePr
   );
 }
 
-function deedOf(api: Api, row: TenantSummary, again: () => void): Parameters<AskFor>[0] {
+function deedOf(api: Api, row: TenantSummary, again: () => void): Deed {
   const how = row.is_disabled ? "enable" : "disable";
   const { name } = row;
   return {

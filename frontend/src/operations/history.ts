@@ -30,6 +30,14 @@ export const LINES = {
 export type Line = keyof typeof LINES;
 const NAMES = Object.keys(LINES) as Line[];
 
+/** What is drawn: the times, and a column for each line; the time axis goes from `from` to `to`. */
+export interface ChartData {
+  from: number;
+  to: number;
+  times: number[];
+  columns: Record<Line, Column>;
+}
+
 interface Point {
   at: number;
   values: Column;
@@ -73,7 +81,7 @@ export class Series {
   }
 
   /** What is drawn of the time since `from`; of a gateway that is younger, since it began. */
-  since(from: number, to: number): { from: number; to: number; times: number[]; columns: Record<Line, Column> } {
+  since(from: number, to: number): ChartData {
     const points = this.#points(from);
     const times = points.map((point) => point.at);
     const began = Math.min(times[0] ?? to, to - SHORTEST_SECONDS);

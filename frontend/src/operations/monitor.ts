@@ -11,9 +11,8 @@ import {
   type WatchedSession,
 } from "../core/index.ts";
 import * as admin from "./admin.ts";
-import { type Column, type Line, Series } from "./history.ts";
+import { Series } from "./history.ts";
 
-export { type Column, HISTORY_MOST, type Line } from "./history.ts";
 export const MONITOR_POLL_MS = 2000;
 /** The health is asked for in every so many rounds. */
 const HEALTH_ROUNDS = 5;
@@ -48,14 +47,6 @@ export class Monitor extends Subscribable {
     super();
     this.#api = api;
     this.#clock = clock;
-  }
-
-  get times(): number[] {
-    return this.series.times;
-  }
-
-  get columns(): Record<Line, Column> {
-    return this.series.columns;
   }
 
   /** True once the gateway has let this caller see anything. */

@@ -1,17 +1,12 @@
 /** The texts of the operators' page; loaded with it. */
 
-import type { Language } from "../core/index.ts";
-import { language } from "../page/index.ts";
-import { english, type Word } from "./english.ts";
+import { language, textsOf } from "../page/index.ts";
+import { english } from "./english.ts";
 import { hebrew } from "./hebrew.ts";
 
 export type { Word } from "./english.ts";
 
-const catalogue: Record<Language, Record<Word, string>> = { en: english, he: hebrew };
-
-export function w(word: Word, params: Record<string, string | number> = {}): string {
-  return catalogue[language.value][word].replace(/\{(\w+)\}/g, (_, name: string) => String(params[name] ?? ""));
-}
+export const w = textsOf({ en: english, he: hebrew });
 
 /** A number as people of this language read it. */
 export function number(value: number): string {

@@ -2,11 +2,10 @@ import { useState } from "preact/hooks";
 import { ApiError, type MessageItem, wordsOf } from "../core/index.ts";
 import { Dialog } from "./Dialogs.tsx";
 import { Icon } from "./icons.tsx";
+import type { How } from "./overlay.ts";
 import { usePage, useStore } from "./page.ts";
 import { PlainText } from "./Pieces.tsx";
 import { language, t } from "./preferences.ts";
-
-export type How = "edit" | "again";
 
 /** It stays open, with what was written, until the new conversation is there. */
 export function BranchDialog({ item, how, close }: { item: MessageItem; how: How; close(): void }) {

@@ -3,9 +3,8 @@
 import type { Item, MessageItem } from "../core/index.ts";
 import { copied } from "./clipboard.ts";
 import { Icon, type IconName } from "./icons.tsx";
-import type { How } from "./BranchDialog.tsx";
 import { lazily } from "./lazy.tsx";
-import { overlay } from "./overlay.ts";
+import { type How, overlay } from "./overlay.ts";
 import { usePage } from "./page.ts";
 import { t } from "./preferences.ts";
 

@@ -1,7 +1,6 @@
 /** The texts of the palette, the settings and the sheet of shortcuts; loaded with them. */
 
-import { filled, type Language, type Params } from "../core/index.ts";
-import { language } from "./preferences.ts";
+import { textsOf } from "./preferences.ts";
 
 const en = {
   palette: "What would you like to do?",
@@ -149,8 +148,4 @@ const he: Record<DeedWord, string> = {
   kept: "הבחירות נשמרות בדפדפן הזה.",
 };
 
-const texts: Record<Language, Record<DeedWord, string>> = { en, he };
-
-export function w(key: DeedWord, params: Params = {}): string {
-  return filled(language.value, texts[language.value][key], params);
-}
+export const w = textsOf({ en, he });

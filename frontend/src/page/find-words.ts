@@ -1,7 +1,6 @@
 /** The texts of searching, filing and of what waits; loaded with them. */
 
-import { filled, type Language, type Params } from "../core/index.ts";
-import { language } from "./preferences.ts";
+import { textsOf } from "./preferences.ts";
 
 const en = {
   label: "Search in your conversations",
@@ -25,7 +24,7 @@ const en = {
   done: "The agent has finished",
 };
 
-export type FindWord = keyof typeof en;
+type FindWord = keyof typeof en;
 
 const he: Record<FindWord, string> = {
   label: "חיפוש בשיחות שלכם",
@@ -49,8 +48,4 @@ const he: Record<FindWord, string> = {
   done: "הסוכן סיים",
 };
 
-const texts: Record<Language, Record<FindWord, string>> = { en, he };
-
-export function f(key: FindWord, params: Params = {}): string {
-  return filled(language.value, texts[language.value][key], params);
-}
+export const f = textsOf({ en, he });

@@ -6,5 +6,5 @@ export { DisplaySettings } from "./Header.tsx";
 export { Glyph, Icon } from "./icons.tsx";
 export type { Ending, PagePart, PartPlace } from "./part.ts";
 export { drawnBy, useChanges } from "./preact.tsx";
-export { language, t, theme } from "./preferences.ts";
+export { language, t, textsOf, theme } from "./preferences.ts";
 export { dollars } from "./money.ts";

@@ -2,7 +2,9 @@
 
 import { signal } from "@preact/signals";
 import type { MessageItem, SessionSummary } from "../core/index.ts";
-import type { How } from "./BranchDialog.tsx";
+
+/** A message is written anew, or sent to another agent. */
+export type How = "edit" | "again";
 
 export type Overlay =
   | { what: "palette" | "settings" | "shortcuts" | "handover" }

@@ -23,6 +23,7 @@ import { here } from "./address.ts";
 import { takeBrand } from "./brand.ts";
 import { Filing } from "./filing.ts";
 import { DraftFiles } from "./draft-files.ts";
+import { overlay } from "./overlay.ts";
 import type { PagePart } from "./part.ts";
 import { Parts } from "./parts.ts";
 import { language, storage, t } from "./preferences.ts";
@@ -207,12 +208,14 @@ export class Page {
   #forget(): void {
     for (const files of this.#files.values()) files.clear();
     this.#files.clear();
+    overlay.value = null;
     this.store.forget();
   }
 
   #leave(): void {
     this.#isInside = false;
     this.announcement.value = "";
+    overlay.value = null;
     this.store.stop();
     this.conversation.value.stop();
   }

@@ -3,6 +3,7 @@
 import { computed, effect, type Signal, signal } from "@preact/signals";
 import {
   directionOf,
+  filled,
   type Key,
   type KeyValue,
   type Language,
@@ -44,6 +45,13 @@ export const language = signal<Language>("en");
 
 export function t(key: Key, params?: Params): string {
   return translate(language.value, key, params);
+}
+
+/** The same for texts that are fetched with what needs them, in both languages. */
+export function textsOf<Word extends string>(
+  texts: Record<Language, Record<Word, string>>,
+): (word: Word, params?: Params) => string {
+  return (word, params = {}) => filled(language.value, texts[language.value][word], params);
 }
 
 /** A moment in the reader's own time and words. */

@@ -1,7 +1,8 @@
 import { expect, it } from "vitest";
 import { Api } from "../../src/core/api.ts";
 import type { Overview } from "../../src/core/events.ts";
-import { HISTORY_MOST, Monitor, MONITOR_POLL_MS } from "../../src/operations/monitor.ts";
+import { HISTORY_MOST } from "../../src/operations/history.ts";
+import { Monitor, MONITOR_POLL_MS } from "../../src/operations/monitor.ts";
 import { FakeClock, FakeServer, json, settled } from "../fakes.ts";
 
 const overview: Overview = {
@@ -47,21 +48,21 @@ it("polls by the clock and keeps a column for every line", async () => {
   monitor.start();
   await settled();
   await clock.pass(MONITOR_POLL_MS);
-  expect(monitor.times).toHaveLength(2);
+  expect(monitor.series.times).toHaveLength(2);
   expect(monitor.total).toBe(4);
-  expect(monitor.columns.startP50).toEqual([10, 10]);
-  expect(monitor.columns.startP99).toEqual([null, null]);
-  expect(monitor.columns.workerMemory.at(-1)).toBe(5);
+  expect(monitor.series.columns.startP50).toEqual([10, 10]);
+  expect(monitor.series.columns.startP99).toEqual([null, null]);
+  expect(monitor.series.columns.workerMemory.at(-1)).toBe(5);
   monitor.stop();
   await clock.pass(10 * MONITOR_POLL_MS);
-  expect(monitor.times).toHaveLength(2);
+  expect(monitor.series.times).toHaveLength(2);
 });
 
 it("forgets what is older than its history", async () => {
   const { monitor } = made();
   for (let n = 0; n < HISTORY_MOST + 5; n++) await monitor.refresh();
-  expect(monitor.times).toHaveLength(HISTORY_MOST);
-  expect(new Set(Object.values(monitor.columns).map((column) => column.length))).toEqual(new Set([HISTORY_MOST]));
+  expect(monitor.series.times).toHaveLength(HISTORY_MOST);
+  expect(new Set(Object.values(monitor.series.columns).map((column) => column.length))).toEqual(new Set([HISTORY_MOST]));
 });
 
 it("keeps the last figures when it is refused, says why, and tries again", async () => {
@@ -97,8 +98,8 @@ it("is full at once with what the gateway has kept", async () => {
   const kept = { step_seconds: 60, at: [60_000, 120_000], lines: { sessions: [7, 8] } };
   server.answers["GET /api/admin/history"] = () => json(kept);
   await monitor.refresh();
-  expect(monitor.times).toEqual([60, 120, 200]);
-  expect(monitor.columns.sessions).toEqual([7, 8, 3]);
+  expect(monitor.series.times).toEqual([60, 120, 200]);
+  expect(monitor.series.columns.sessions).toEqual([7, 8, 3]);
 });
 
 it("asks for the sessions that were chosen, and shows no answer to an earlier choice", async () => {

@@ -1,5 +1,6 @@
 /** What the staff asks of the gateway. */
 
+import { SafeStorage } from "../client/sessions.ts";
 import type { AdminChat, AdminChats, CannedAnswer, CannedAnswers, ChatAside, LoggedIn, MessagePage, MessageRow } from "../wire.ts";
 
 const TOKEN = "agw_staff_token";
@@ -9,30 +10,24 @@ const CHATS = "api/admin/chat/sessions";
 export class NotLoggedIn extends Error {}
 
 export class StaffApi {
-  /** What the browser does not keep; it lasts until the page is loaded again. */
-  readonly #memory = new Map<string, string>();
+  readonly #storage = new SafeStorage(() => sessionStorage);
 
   get token(): string | null {
-    return this.#kept(TOKEN);
+    return this.#storage.getItem(TOKEN);
   }
 
   get name(): string {
-    return this.#kept(NAME) ?? "Staff";
+    return this.#storage.getItem(NAME) ?? "Staff";
   }
 
   async logIn(username: string, password: string): Promise<void> {
     const answer = await this.#ask<LoggedIn>("POST", "api/login", { username, password });
-    this.#keep(TOKEN, answer.access_token);
-    this.#keep(NAME, username);
+    this.#storage.setItem(TOKEN, answer.access_token);
+    this.#storage.setItem(NAME, username);
   }
 
   logOut(): void {
-    this.#memory.delete(TOKEN);
-    try {
-      sessionStorage.removeItem(TOKEN);
-    } catch {
-      // It was never there.
-    }
+    this.#storage.removeItem(TOKEN);
   }
 
   /** Those in which somebody has said something. */
@@ -74,23 +69,6 @@ export class StaffApi {
     url.searchParams.set("admin_name", this.name);
     if (this.token) url.searchParams.set("token", this.token);
     return url.href;
-  }
-
-  #kept(name: string): string | null {
-    try {
-      return this.#memory.get(name) ?? sessionStorage.getItem(name);
-    } catch {
-      return null;
-    }
-  }
-
-  #keep(name: string, value: string): void {
-    try {
-      sessionStorage.setItem(name, value);
-      this.#memory.delete(name);
-    } catch {
-      this.#memory.set(name, value);
-    }
   }
 
   async #ask<T>(method: string, path: string, body?: object): Promise<T> {

@@ -1,18 +1,18 @@
 /** A short sound for news, if the person wants it. */
 
-import { keep, kept } from "./words.ts";
+import { storage } from "./words.ts";
 
 const KEY = "agw.inbox.sound";
 const SECONDS = 0.18;
 
 export class NewsBell {
-  isOn = kept(KEY) === "on";
+  isOn = storage.getItem(KEY) === "on";
   #audio: AudioContext | null = null;
 
   /** Called by a click: browsers allow sound only after one. */
   toggle(): void {
     this.isOn = !this.isOn;
-    keep(KEY, this.isOn ? "on" : "off");
+    storage.setItem(KEY, this.isOn ? "on" : "off");
     if (this.isOn) this.ring();
   }
 

@@ -1,12 +1,13 @@
 /** The staff's inbox: every chat of the shop, live; answer, take over, hand back, set its status. */
 
+import { directionOf } from "../../../core/language.ts";
 import { NotLoggedIn, StaffApi } from "./api.ts";
 import { NewsBell } from "./bell.ts";
 import { StaffDesk } from "./desk.ts";
 import { make, press } from "./dom.ts";
 import { ChatList } from "./list.ts";
 import { ChatPane } from "./pane.ts";
-import { inboxLanguage, kept, say } from "./words.ts";
+import { inboxLanguage, say, storage } from "./words.ts";
 
 const root = document.querySelector<HTMLElement>("#inbox");
 const api = new StaffApi();
@@ -18,9 +19,9 @@ let pane: ChatPane | null = null;
 function applyLook(): void {
   const html = document.documentElement;
   html.lang = inboxLanguage;
-  html.dir = inboxLanguage === "he" ? "rtl" : "ltr";
+  html.dir = directionOf(inboxLanguage);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const chosen = kept("agw.theme");
+  const chosen = storage.getItem("agw.theme");
   const show = (): void => {
     html.dataset["theme"] = chosen === "light" || chosen === "dark" ? chosen : dark.matches ? "dark" : "light";
   };

@@ -1,5 +1,8 @@
 /** The inbox's texts, in both languages. */
 
+import { filled, type Language, type Params, preferred } from "../../../core/language.ts";
+import { SafeStorage } from "../client/sessions.ts";
+
 const en = {
   inbox: "Inbox",
   name: "Name",
@@ -26,7 +29,6 @@ const en = {
   spam: "looks like spam",
   unread: "{count} unread",
   waits: "waiting for {time}",
-  now: "now",
   typing: "{name} is typing…",
   answers: "{name} answers",
   agentAnswers: "The agent answers",
@@ -45,7 +47,6 @@ const en = {
   emptyCart: "The cart is empty.",
   total: "Total {total}",
   gone: "This product is not sold any more.",
-  email: "E-mail",
   began: "Began",
   sound: "Sound",
   offline: "Reconnecting…",
@@ -80,7 +81,6 @@ const he: typeof en = {
   spam: "נראה כספאם",
   unread: "{count} לא נקראו",
   waits: "ממתין כבר {time}",
-  now: "עכשיו",
   typing: "{name} כותב/ת…",
   answers: "{name} עונה",
   agentAnswers: "הסוכן עונה",
@@ -99,7 +99,6 @@ const he: typeof en = {
   emptyCart: "העגלה ריקה.",
   total: 'סה"כ {total}',
   gone: "המוצר הזה כבר לא נמכר.",
-  email: "דוא״ל",
   began: "התחילה",
   sound: "צליל",
   offline: "מתחבר מחדש…",
@@ -110,33 +109,17 @@ const he: typeof en = {
 
 export type InboxWord = keyof typeof en;
 
+/** What was chosen in this browser, here and on the chat page. */
+export const storage = new SafeStorage();
+
 /** The language that the chat page was set to, else the browser's. */
-export const inboxLanguage: "en" | "he" = chosen();
+export const inboxLanguage = chosen();
 
-export function say(word: InboxWord, params: Record<string, string | number> = {}): string {
-  const text = (inboxLanguage === "he" ? he : en)[word];
-  return text.replace(/\{(\w+)\}/g, (whole, name: string) => String(params[name] ?? whole));
+export function say(word: InboxWord, params: Params = {}): string {
+  return filled(inboxLanguage, (inboxLanguage === "he" ? he : en)[word], params);
 }
 
-function chosen(): "en" | "he" {
-  const stored = kept("agw.language");
-  const first = navigator.languages.map((one) => one.toLowerCase().split("-")[0]).find((one) => one === "he" || one === "iw" || one === "en");
-  return stored === "he" || (stored !== "en" && first !== undefined && first !== "en") ? "he" : "en";
-}
-
-/** What the browser keeps under a name; nothing if it may not. */
-export function kept(name: string): string | null {
-  try {
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
-}
-
-export function keep(name: string, value: string): void {
-  try {
-    localStorage.setItem(name, value);
-  } catch {
-    // Only this page knows it then.
-  }
+function chosen(): Language {
+  const stored = storage.getItem("agw.language");
+  return stored === "he" || stored === "en" ? stored : preferred(navigator.languages);
 }

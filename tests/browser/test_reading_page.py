@@ -4,8 +4,6 @@ Nothing in any of it runs, leads elsewhere or leaves its frame.
 
 from __future__ import annotations
 
-import os
-import pathlib
 import re
 from typing import Any, Final
 from urllib.parse import unquote
@@ -14,7 +12,7 @@ import pytest
 from playwright.async_api import Page, Request, expect
 
 from tests.browser.conftest import OpenPage
-from tests.chromium import PACKAGED
+from tests.browser.readable import complaints, fits
 from tests.gateways import RunningGateway
 from tests.shared import SHARED, crowding, eventually, fresh_id, shared_gateway
 from tests.streams import state_when
@@ -152,20 +150,6 @@ async def expect_drawn(page: Page, diagrams: int) -> None:
     await eventually(is_drawn, seconds=40 * crowding())
 
 
-async def complaints(page: Page) -> list[str]:
-    """What axe finds wrong with the page as it is."""
-    source = PACKAGED / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.is_file():
-        words = "axe is NOT run: missing `npm ci` in tests/browser"
-        pytest.fail(words) if os.environ.get("CI") else pytest.skip(words)
-    await page.evaluate(
-        "() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))"
-    )
-    await page.evaluate(pathlib.Path(source).read_text())
-    found: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found["violations"]]
-
-
 async def test_an_answer_is_drawn_as_it_is_meant(gateway: RunningGateway, open_page: OpenPage) -> None:
     page = await opened(gateway, open_page, "reader")
     answer = page.get_by_test_id("message-agent").last
@@ -235,7 +219,7 @@ async def expect_readable(page: Page) -> None:
     """All of it is drawn, nothing has to be scrolled sideways but inside itself, and axe finds no fault."""
     await expect(page.locator("math")).to_have_count(3)
     await expect_drawn(page, 2)
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await fits(page)
     assert await page.locator(".wide").evaluate("(box) => box.scrollWidth > box.clientWidth")
     assert await complaints(page) == []
 

@@ -13,8 +13,9 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.readable import complaints, fits
+from tests.browser.test_product_chat import logged_in
 from tests.inside import gateway_inside
-from tests.products.shop import ADMIN_CHATS, PASSWORD, Browser, Shop, config
+from tests.products.shop import ADMIN_CHATS, Browser, Shop, config
 from tests.shared import SHARED
 
 pytestmark = [SHARED, pytest.mark.browser]
@@ -54,15 +55,6 @@ async def found_in_both(page: Page) -> list[str]:
         await page.evaluate(TWO_FRAMES)
         found += [f"{scheme} {one}" for one in await complaints(page)]
     return found
-
-
-async def logged_in(open_page: OpenPage, shop: Shop, **kind: Any) -> Page:
-    page = await open_page(f"{shop.gateway.url}/inbox", **kind)
-    await page.locator("input[name=username]").fill("ruth")
-    await page.locator("input[name=password]").fill(PASSWORD)
-    await page.locator("form.login button").click()
-    await expect(page.locator("#chats")).to_be_attached()
-    return page
 
 
 async def chats_about(ruth: Browser, product: int) -> list[Any]:
@@ -106,7 +98,7 @@ async def test_the_inbox_is_worked_with_the_keyboard_and_has_answers_at_hand(
         name = await visitor.begin(2, customer_name="Dana", initial_message="Does the kettle whistle?")
         await visitor.begin(2, customer_name="Nobody who only looked")
         await visitor.until(name, lambda found: len(found) == 2, product=2)
-        inbox = await logged_in(open_page, shop)
+        inbox = await logged_in(open_page, shop.gateway)
         row = inbox.locator("#chats li", has_text="Dana")
         await expect(row.locator(".last")).to_contain_text("Assistant: Yes, see our page and code")
         await expect(inbox.locator("#chats", has_text="Nobody who only looked")).to_have_count(0)
@@ -144,7 +136,7 @@ async def test_both_work_on_a_phone_from_right_to_left(shop: Shop, open_page: Op
     await expect(page.locator(".person")).to_have_text("לדבר עם נציג")
     assert await fits(page)
     assert await found_in_both(page) == []
-    inbox = await logged_in(open_page, shop, locale="he-IL", **PHONE)
+    inbox = await logged_in(open_page, shop.gateway, locale="he-IL", **PHONE)
     await expect(inbox.locator("html")).to_have_attribute("dir", "rtl")
     await expect(inbox.locator("#pane")).to_be_hidden()
     assert await fits(inbox)

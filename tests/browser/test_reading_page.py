@@ -119,22 +119,16 @@ gateway = shared_gateway(agents=AGENTS)
 pytestmark = [SHARED, pytest.mark.browser]
 
 
-async def opened(gateway: RunningGateway, open_page: OpenPage, agent: str) -> Page:
+async def opened(gateway: RunningGateway, open_page: OpenPage, agent: str) -> tuple[Page, list[Request]]:
+    """A page with what the agent said, and what it asks for."""
     session_id = fresh_id(agent)
     await gateway.send(session_id, "go", agent=agent)
     await state_when(gateway.http, session_id, lambda state: not state["is_processing"])
     page = await open_page("about:blank")
-    page.on("request", lambda request: asked_of(page).append(request))
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request))
     await page.goto(f"{gateway.url}/#s={session_id}")
-    return page
-
-
-_ASKED: dict[Page, list[Request]] = {}
-
-
-def asked_of(page: Page) -> list[Request]:
-    """What a page has asked for since it was opened."""
-    return _ASKED.setdefault(page, [])
+    return page, asked
 
 
 async def expect_drawn(page: Page, diagrams: int) -> None:
@@ -151,7 +145,7 @@ async def expect_drawn(page: Page, diagrams: int) -> None:
 
 
 async def test_an_answer_is_drawn_as_it_is_meant(gateway: RunningGateway, open_page: OpenPage) -> None:
-    page = await opened(gateway, open_page, "reader")
+    page, _ = await opened(gateway, open_page, "reader")
     answer = page.get_by_test_id("message-agent").last
 
     await expect(answer.locator("math")).to_have_count(3)
@@ -227,7 +221,7 @@ async def expect_readable(page: Page) -> None:
 async def test_nothing_of_a_hostile_answer_runs_or_is_fetched(
     gateway: RunningGateway, open_page: OpenPage
 ) -> None:
-    page = await opened(gateway, open_page, "hostile")
+    page, asked = await opened(gateway, open_page, "hostile")
     answer = page.get_by_test_id("message-agent").last
     await expect(answer.locator(".formula-why")).to_have_count(4)
     await expect(answer.locator("math")).to_have_count(2)
@@ -243,6 +237,6 @@ async def test_nothing_of_a_hostile_answer_runs_or_is_fetched(
     ).to_have_count(0)
     await expect(answer.locator("img:not([src^='data:image/svg'])")).to_have_count(0)
     assert await page.evaluate("window.ran") is None
-    addresses = {request.url for request in asked_of(page)}
+    addresses = {request.url for request in asked}
     assert [one for one in addresses if not one.startswith((gateway.url, "data:", "blob:", "about:"))] == []
     assert {frame.url for frame in page.frames} <= {page.url, f"{gateway.url}/diagram.html"}

@@ -9,6 +9,7 @@ from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.readable import complaints
+from tests.browser.test_page import expect_answer, say
 from tests.gateways import ROOT, RunningGateway
 from tests.shared import SHARED, fresh_id, shared_gateway
 
@@ -25,18 +26,6 @@ links = {{ "Our help" = "https://help.example" }}
 """
 gateway = shared_gateway(LOOK)
 pytestmark = [SHARED, pytest.mark.browser]
-
-
-async def say(page: Page, text: str) -> None:
-    """Writes a message and sends it with Enter."""
-    await page.get_by_test_id("composer").fill(text)
-    await page.get_by_test_id("composer").press("Enter")
-
-
-async def expect_answer(page: Page, text: str) -> None:
-    answer = page.get_by_test_id("message-agent").last
-    await expect(answer).to_contain_text(text)
-    await expect(answer).to_have_attribute("data-streaming", "false")
 
 
 async def choose(page: Page, name: str) -> None:

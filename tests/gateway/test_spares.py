@@ -10,6 +10,7 @@ import signal
 import psutil
 
 from gateway.workers.pressure import MemoryRoom
+from tests.gateways import add_to_agent
 from tests.inside import GatewayInside, gateway_inside
 from tests.shared import eventually
 
@@ -104,19 +105,15 @@ async def test_a_new_session_takes_a_spare_and_another_takes_its_place(tmp_path:
 
 async def test_a_command_may_have_spares_until_its_configuration_changes(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path, agents={"echoes": "echoes"}) as gateway:
-        config = tmp_path / "config.toml"
-        before = config.read_text()
-        config.write_text(before.replace("[agents.echoes]", "[agents.echoes]\nspares = 1"))
+        add_to_agent(tmp_path, "echoes", "spares = 1")
         gateway.inner.reload()
         old = psutil.Process(await until(gateway, 1))
 
         async def is_another() -> bool:
             return bool(spares(gateway)) and spares(gateway)[-1] != old.pid
 
-        table = "[agents.echoes]\nspares = 1"
         for changed in ("limits = { processes = 77 }", 'home_files = { ".rc" = "new" }'):
-            table = f"{table}\n{changed}"
-            config.write_text(before.replace("[agents.echoes]", table))
+            add_to_agent(tmp_path, "echoes", changed)
             gateway.inner.reload()
             gateway.inner.sessions.spares._wanted.set()
             await eventually(is_another)
@@ -161,8 +158,7 @@ GREETS = {
 
 async def test_a_spare_knows_nothing_of_any_other_session(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path, agents={"searcher": SEARCHER}) as gateway:
-        config = tmp_path / "config.toml"
-        config.write_text(config.read_text().replace("[agents.searcher]", "[agents.searcher]\nspares = 1"))
+        add_to_agent(tmp_path, "searcher", "spares = 1")
         gateway.inner.reload()
         born = await until(gateway, 1)
         await gateway.post("/api/sessions", {"session_id": "a", "agent": "searcher"}, status=201)
@@ -184,8 +180,7 @@ async def test_a_spare_knows_nothing_of_any_other_session(tmp_path: pathlib.Path
 
 async def test_a_spare_is_greeted_before_there_is_a_session(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path, agents={"greets": GREETS}) as gateway:
-        config = tmp_path / "config.toml"
-        config.write_text(config.read_text().replace("[agents.greets]", "[agents.greets]\nspares = 1"))
+        add_to_agent(tmp_path, "greets", "spares = 1")
         gateway.inner.reload()
         await until(gateway, 1)
         [spare] = gateway.inner.sessions.spares._free.values()

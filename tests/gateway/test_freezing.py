@@ -34,8 +34,7 @@ BURNS = {
 
 
 def session_of(gateway: GatewayInside, name: str) -> tuple[Session, Worker]:
-    session = gateway.inner.manager.get("default/local", name)
-    assert session is not None
+    session = gateway.session(name)
     assert session.process is not None
     return session, session.process
 

@@ -40,11 +40,10 @@ async def until(gateway: GatewayInside, count: int) -> int:
     return spares(gateway)[-1] if count else 0
 
 
-def pid_of(gateway: GatewayInside, name: str, owner: str = "default/local") -> int:
-    session = gateway.inner.manager.get(owner, name)
-    assert session is not None
-    assert session.process is not None
-    return session.process.pid
+def pid_of(gateway: GatewayInside, name: str) -> int:
+    process = gateway.session(name).process
+    assert process is not None
+    return process.pid
 
 
 def outcome(gateway: GatewayInside, name: str) -> float:
@@ -61,9 +60,7 @@ async def test_a_new_session_takes_a_spare_and_another_takes_its_place(tmp_path:
         assert second != first
         assert (await gateway.chat("b", "/echo two"))["messages"][-1]["content"] == "two"
         assert pid_of(gateway, "b") == second
-        one, two = (gateway.inner.manager.get("default/local", name) for name in ("a", "b"))
-        assert one is not None
-        assert two is not None
+        one, two = (gateway.session(name) for name in ("a", "b"))
         assert one.record.key != two.record.key
         assert one.record.uid is None or one.record.uid != two.record.uid
 
@@ -169,9 +166,7 @@ async def test_a_spare_knows_nothing_of_any_other_session(tmp_path: pathlib.Path
         state = await gateway.post("/api/chat?wait=240", body)
         assert pid_of(gateway, "b") == born
         found = state["messages"][-1]["content"]
-        a, b = (gateway.inner.manager.get("default/local", name) for name in ("a", "b"))
-        assert a is not None
-        assert b is not None
+        a, b = (gateway.session(name) for name in ("a", "b"))
         assert "HOME=" in found
         foreign = (hidden, a.record.key)
         assert [line for line in found.splitlines() if any(word in line for word in foreign)] == []

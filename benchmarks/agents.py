@@ -82,19 +82,16 @@ async def measured(case: Case, sessions: int, directory: pathlib.Path) -> AgentF
             figures.thawed_ms = 1000 * (min(thawed) - min(warm))
             again = []
             for _ in range(RETURNS):
-                session = gateway.inner.manager.get("default/local", names[0])
-                assert session is not None
-                await session.park()
+                await gateway.session(names[0]).park()
                 again.append(await answered(gateway, names[0]))
             figures.again_seconds = min(again)
     return figures
 
 
 def worker_of(gateway: GatewayInside, name: str) -> ForkWorker:
-    session = gateway.inner.manager.get("default/local", name)
-    assert session is not None
-    assert isinstance(session.process, ForkWorker)
-    return session.process
+    process = gateway.session(name).process
+    assert isinstance(process, ForkWorker)
+    return process
 
 
 async def answered(gateway: GatewayInside, name: str) -> float:

@@ -177,22 +177,27 @@ async def starts(gateway: RunningGateway, count: int) -> None:
 async def first_words(
     gateway: RunningGateway, prefix: str, count: int, *, spares: int
 ) -> tuple[list[float], list[float]]:
-    """Milliseconds from the request to the first word of a new session, and to the end of its turn; each
-    begins when so many spares are free.
-    """
+    """`first_turn` of some sessions; each begins when so many spares are free."""
     first, whole = [], []
     for number in range(count):
         name = f"{prefix}-{number}"
         while (await scrape(gateway)).value("spares", agent="built-in") < spares:
             await asyncio.sleep(0.02)
-        async with open_stream(gateway.http, name) as stream:
-            began = time.monotonic()
-            await gateway.post("/api/chat", {"message": "/echo hi", "session_id": name})
-            await stream.until_event("text_delta")
-            first.append((time.monotonic() - began) * 1000)
-            await stream.until_event("turn_ended")
-            whole.append((time.monotonic() - began) * 1000)
+        to_word, to_end = await first_turn(gateway, name)
+        first.append(to_word)
+        whole.append(to_end)
     return first, whole
+
+
+async def first_turn(gateway: RunningGateway, name: str) -> tuple[float, float]:
+    """Milliseconds from the request to the first word of a new session, and to the end of its turn."""
+    async with open_stream(gateway.http, name) as stream:
+        began = time.monotonic()
+        await gateway.post("/api/chat", {"message": "/echo hi", "session_id": name})
+        await stream.until_event("text_delta")
+        first = (time.monotonic() - began) * 1000
+        await stream.until_event("turn_ended")
+        return first, (time.monotonic() - began) * 1000
 
 
 async def memory(gateway: RunningGateway, count: int) -> None:

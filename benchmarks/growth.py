@@ -24,9 +24,9 @@ from functools import partial
 import psutil
 from msgspec import Struct
 
-from benchmarks.gateway import LIMITS, pss
+from benchmarks.access import cpu_nanoseconds
+from benchmarks.gateway import LIMITS, first_turn, pss
 from tests.gateways import RunningGateway, running_gateway
-from tests.streams import open_stream
 
 TIMES = (1, 10, 100)
 SESSIONS = 10
@@ -43,12 +43,6 @@ class GrowthRow(Struct):
     figures: list[list[float]]
 
 
-def cpu_ms(pid: int) -> float:
-    """What a process has run so far."""
-    tasks = pathlib.Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e6
-
-
 async def timed(act: Callable[[], Awaitable[object]]) -> float:
     """Milliseconds."""
     began = time.perf_counter()
@@ -58,14 +52,9 @@ async def timed(act: Callable[[], Awaitable[object]]) -> float:
 
 async def started(gateway: RunningGateway, name: str) -> float:
     """Milliseconds from the request to the first word of a new session, which is deleted then."""
-    async with open_stream(gateway.http, name) as stream:
-        began = time.perf_counter()
-        await gateway.post("/api/chat", {"message": "/echo hi", "session_id": name})
-        await stream.until_event("text_delta")
-        milliseconds = (time.perf_counter() - began) * 1000
-        await stream.until_event("turn_ended")
+    first, _ = await first_turn(gateway, name)
     await gateway.delete(name)
-    return milliseconds
+    return first
 
 
 async def beside_sessions(gateway: RunningGateway, rounds: int) -> list[GrowthRow]:
@@ -81,9 +70,9 @@ async def beside_sessions(gateway: RunningGateway, rounds: int) -> list[GrowthRo
             bodies = [{"session_id": f"there-{made + number}"} for number in range(count)]
             await asyncio.gather(*(gateway.post("/api/sessions", body, status=201) for body in bodies))
             made += count
-        before = cpu_ms(gateway.pid)
+        before = cpu_nanoseconds(gateway.pid)
         first.figures.append([await started(gateway, f"new-{times}-{number}") for number in range(rounds)])
-        cpu.figures.append([(cpu_ms(gateway.pid) - before) / rounds])
+        cpu.figures.append([(cpu_nanoseconds(gateway.pid) - before) / 1e6 / rounds])
         memory.figures.append([pss(psutil.Process(gateway.pid)) / 1e6])
     return [first, cpu, memory]
 
@@ -104,9 +93,9 @@ async def beside_messages(gateway: RunningGateway, rounds: int) -> list[GrowthRo
         await gateway.chat("long", "/echo warm")
         deltas = []
         for _ in range(max(3, rounds // 4)):
-            before = cpu_ms(gateway.pid)
+            before = cpu_nanoseconds(gateway.pid)
             await gateway.chat("long", "/count 200 1")
-            deltas.append((cpu_ms(gateway.pid) - before) / 200 * 1000)
+            deltas.append((cpu_nanoseconds(gateway.pid) - before) / 1000 / 200)
         delta.figures.append(deltas)
         state.figures.append([await timed(lambda: gateway.state("long")) for _ in range(rounds)])
         tail.figures.append([await timed(lambda: gateway.get("/api/state", **last)) for _ in range(rounds)])

@@ -1,8 +1,9 @@
-"""All benchmarks, one after another, each in a short form and within its time: under twenty minutes in all.
+"""Benchmarks, one after another, each in a short form and within its time: under twenty minutes in all.
 
     python -m benchmarks.run [NAME …] [--whole] [--json FILE]
 
-`--whole` runs their long forms, without a bound. What each prints is kept in FILE, too (bench.json), with how
+Without a name: those of `PARTS`. `--whole` runs the long forms, without a bound, and so does a name that is
+not there. What each prints is kept in FILE, too (bench.json), with how
 long it took; a table of that comes last. A part that is not done in its time is ended, and the run fails.
 """
 
@@ -66,7 +67,7 @@ class PartResult(Struct):
 
 
 def main() -> int:
-    """Runs the named ones, or all; 1 if one failed."""
+    """Runs the named ones, or those of `PARTS`; 1 if one failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("names", nargs="*", help=", ".join(PARTS))
     parser.add_argument("--whole", action="store_true", help="the long forms")

@@ -21,13 +21,13 @@ import tempfile
 import time
 from typing import Final
 
-from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.facts import Event, EventData
 from gateway.sessions.indexing import Indexer
 from gateway.stores.contract import Founding, SessionRecord
 from gateway.stores.search import SearchPlace, words_of
 from gateway.stores.sqlite.store import SqliteStore
+from tests.contract.engines import Collector, filled
 
 OWNER: Final = "bench/one"
 EVERY_SECONDS: Final = 0.01
@@ -67,24 +67,6 @@ class Texts:
         return [Event(seq + place, 1_000 + seq + place, one) for place, one in enumerate(data)]
 
 
-class Heard:
-    """A log's end that is waited for."""
-
-    def __init__(self, key: str) -> None:
-        self.key = key
-        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def committed(self, _seq: int) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
-
-    def refused(self, error: GatewayError) -> None:
-        self.future.set_exception(error)
-
-    def spoiled(self, _seqs: set[int], error: GatewayError) -> None:
-        self.future.set_exception(error)
-
-
 def quantiles(values: list[float]) -> str:
     """Median and 99th percentile in milliseconds."""
     found = sorted(values)
@@ -117,10 +99,8 @@ async def commits(
     while (now := time.monotonic()) < end:
         await asyncio.sleep(max(0.0, due - now))
         due += EVERY_SECONDS
-        heard = Heard(f"k{seq % 50}")
         began = time.monotonic()
-        store.logs.enqueue(heard, texts.turn(seq)[0], urgent=True)
-        await heard.future
+        await filled(store, Collector(f"k{seq % 50}"), texts.turn(seq)[:1])
         taken.append(time.monotonic() - began)
         seq += 10
     return taken, seq

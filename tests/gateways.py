@@ -230,6 +230,12 @@ def agent_tables(directory: pathlib.Path, agents: Mapping[str, Scenario]) -> str
     return "".join(_agent_table(directory, name, scenario) for name, scenario in agents.items())
 
 
+def add_to_agent(directory: pathlib.Path, name: str, setting: str) -> None:
+    """Adds a line to the table of a scripted agent; a reload applies it."""
+    path, table = directory / "config.toml", f"[agents.{name}]\n"
+    path.write_text(path.read_text().replace(table, f"{table}{setting}\n"))
+
+
 def _agent_table(directory: pathlib.Path, name: str, scenario: Scenario) -> str:
     path = SCENARIOS / f"{scenario}.json"
     if not isinstance(scenario, str):

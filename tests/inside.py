@@ -20,6 +20,7 @@ from gateway.app import Gateway
 from gateway.config.file import load
 from gateway.config.tables import Config
 from gateway.server.server import listen, own_url, running
+from gateway.sessions.session import Session
 from gateway.telemetry.logs import JsonFormatter, LineFormatter
 from tests.gateways import RunningGateway, Scenario, processes_of_agents, quiet, with_agents
 
@@ -63,6 +64,12 @@ class GatewayInside(RunningGateway):
     def workers(self) -> list[psutil.Process]:
         server = self.inner.spawner.server_pid
         return processes_of_agents([psutil.Process(server)]) if server else []
+
+    def session(self, name: str, owner: str = "default/local") -> Session:
+        """One that is in memory."""
+        found = self.inner.manager.get(owner, name)
+        assert found is not None
+        return found
 
     async def stop(self, number: int = 0) -> int:
         raise AssertionError("it ends with its block; a test that stops one starts it with running_gateway")

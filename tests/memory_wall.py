@@ -27,6 +27,7 @@ from msgspec import Struct
 from tests.gateways import RunningGateway, running_gateway
 from tests.patience import within
 from tests.scrapes import scrape
+from worker.forkserver import hierarchies
 
 MB = 1_000_000
 EATS = 40 * MB
@@ -90,13 +91,9 @@ def memory_group(limit_bytes: int) -> Iterator[tuple[pathlib.Path, tuple[str, ..
 
 
 def _own() -> pathlib.Path:
-    for line in pathlib.Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        for point in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup"):
-            own = pathlib.Path(point + path)
-            is_it = "memory" in controllers.split(",") if point.endswith("memory") else not controllers
-            if is_it and any((own / n).exists() for n in ("memory.limit_in_bytes", "memory.stat")):
-                return own
+    groups, mounts = (pathlib.Path(f"/proc/self/{name}").read_text() for name in ("cgroup", "mountinfo"))
+    for hierarchy in hierarchies.find(groups, mounts, wanted=("memory",)):
+        return pathlib.Path(hierarchy.own)
     raise FileNotFoundError("no control group that counts memory")
 
 

@@ -13,13 +13,14 @@ import asyncio
 import json
 import pathlib
 import tempfile
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from playwright.async_api import Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.chromium import launched
 from tests.fake_model import fake_model
-from tests.gateways import running_gateway
+from tests.gateways import RunningGateway, running_gateway
 from tests.real_agents import Launch, opencode
 
 WIDTH: Final = 1280
@@ -81,23 +82,32 @@ async def take(path: pathlib.Path) -> None:
             model.script = script
             launch = await asyncio.to_thread(opencode, model.url)
             async with running_gateway(pathlib.Path(directory), config=config_of(launch)) as gateway:
-                for number, title in enumerate(reversed(OTHERS)):
-                    body = {"session_id": f"other-{number}", "agent": "built-in"}
-                    await gateway.post("/api/sessions", body, status=201)
-                    await gateway.chat(f"other-{number}", title)
+                await talk_of_others(gateway)
                 await gateway.post("/api/sessions", {"session_id": "prices", "agent": "opencode"}, status=201)
-                context = await browser.new_context(
-                    viewport={"width": WIDTH, "height": HEIGHT},
-                    locale="en-US",
-                    color_scheme="light",
-                    reduced_motion="reduce",
-                )
-                page = await context.new_page()
-                page.set_default_timeout(SECONDS * 1000)
-                await page.goto(f"{gateway.url}/#s=prices")
-                await converse(page)
-                await page.screenshot(path=path, animations="disabled", caret="hide")
-                await context.close()
+                look = {"viewport": {"width": WIDTH, "height": HEIGHT}, "color_scheme": "light"}
+                await shoot(browser, f"{gateway.url}/#s=prices", converse, path, **look)
+
+
+async def talk_of_others(gateway: RunningGateway) -> None:
+    """Conversations beside the one in the picture."""
+    for number, title in enumerate(reversed(OTHERS)):
+        body = {"session_id": f"other-{number}", "agent": "built-in"}
+        await gateway.post("/api/sessions", body, status=201)
+        await gateway.chat(f"other-{number}", title)
+
+
+async def shoot(
+    browser: Browser, url: str, ready: Callable[[Page], Awaitable[None]], path: pathlib.Path, **look: Any
+) -> None:
+    """Writes the picture of an address in a window of its own, once it is ready."""
+    context = await browser.new_context(locale="en-US", reduced_motion="reduce", **look)
+    page = await context.new_page()
+    page.set_default_timeout(SECONDS * 1000)
+    await page.goto(url)
+    await ready(page)
+    await page.mouse.move(0, 0)
+    await page.screenshot(path=path, animations="disabled", caret="hide")
+    await context.close()
 
 
 async def converse(page: Page) -> None:

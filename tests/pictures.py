@@ -20,12 +20,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 from msgspec import Struct
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Page, expect
 
 from gateway.telemetry.recent import Recent
 from tests.chromium import launched
 from tests.gateways import RunningGateway, Scenario
 from tests.inside import GatewayInside, gateway_inside
+from tests.picture import BEFORE, NEW, OLD, OTHERS, SECOND, shoot, talk_of_others
 from tests.products.shop import PASSWORD, config
 
 FOLDER: Final = pathlib.Path(__file__).parent.parent / "docs" / "pictures"
@@ -39,21 +40,7 @@ LOOKS: Final[dict[str, dict[str, Any]]] = {
     "phone": {"viewport": {"width": 390, "height": 780}, "color_scheme": "light"},
 }
 
-BEFORE: Final = '''"""What an order costs."""
-
-
-def total(lines):
-    sum = 0
-    for line in lines:
-        sum = sum + line.price * line.quantity
-    return sum
-'''
-AFTER: Final = '''"""What an order costs."""
-
-
-def total(lines):
-    return sum(line.price * line.quantity for line in lines)
-'''
+AFTER: Final = BEFORE.replace(OLD, NEW)
 ANSWER: Final = """The prices are right now. `total` hid the built-in `sum`, so I removed the loop:
 
 | order | before | after |
@@ -103,10 +90,9 @@ TURNS: Final[dict[str, list[dict[str, Any]]]] = {
 MESSAGES: Final = {
     "chat": "What does an order cost? Something is wrong in prices.py.",
     "diff": "Make total() one line, please.",
-    "permission": "total() hides the built-in sum. Make it one line, please.",
+    "permission": SECOND,
     "files": "Write the report of last week's orders.",
 }
-OTHERS: Final = ("Release notes for 0.4", "תוכנית שיווק לחנות הטבע", "Plan the herb garden")
 
 
 class View(Struct, frozen=True):
@@ -126,10 +112,7 @@ async def office(directory: pathlib.Path) -> AsyncIterator[GatewayInside]:
     text = "[quotas.subject]\nmessages_per_day = 200\n[tenants.acme]\ntitle = 'Acme Ltd'\n"
     begun = time.time_ns() // 1_000_000 - HISTORY_MINUTES * 60_000
     async with gateway_inside(directory, config=text, agents=agents, at_ms=begun) as gateway:
-        for number, title in enumerate(reversed(OTHERS)):
-            body = {"session_id": f"other-{number}", "agent": "built-in"}
-            await gateway.post("/api/sessions", body, status=201)
-            await gateway.chat(f"other-{number}", title)
+        await talk_of_others(gateway)
         for name, message in MESSAGES.items():
             body = {"session_id": f"{SESSION}-{name}", "agent": name}
             await gateway.post("/api/sessions", body, status=201)
@@ -234,22 +217,11 @@ async def take(folder: pathlib.Path, only: list[str]) -> list[pathlib.Path]:
         for name, view in views.items():
             for look in LOOKS if name in (only or views) else ():
                 path = folder / f"{name}-{look}.png"
-                await _taken(browser, view, look, path)
+                await shoot(browser, view.address, view.ready, path, **LOOKS[look])
                 size = path.stat().st_size
                 sys.stdout.write(f"{path.name:24} {size / 1000:6.1f} kB\n")
                 large += [path] if size > BYTES_MOST else []
     return large
-
-
-async def _taken(browser: Browser, view: View, look: str, path: pathlib.Path) -> None:
-    context = await browser.new_context(locale="en-US", reduced_motion="reduce", **LOOKS[look])
-    page = await context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    await page.goto(view.address)
-    await view.ready(page)
-    await page.mouse.move(0, 0)
-    await page.screenshot(path=path, animations="disabled", caret="hide")
-    await context.close()
 
 
 def main() -> int:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from typing import Any, Final
+from typing import Final
 
 import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.chromium import PACKAGED
+from tests.browser.readable import complaints
+from tests.browser.test_page import expect_answer, say
 from tests.gateways import ROOT, RunningGateway
 from tests.shared import SHARED, fresh_id, shared_gateway
 
@@ -28,32 +28,9 @@ gateway = shared_gateway(LOOK)
 pytestmark = [SHARED, pytest.mark.browser]
 
 
-async def say(page: Page, text: str) -> None:
-    """Writes a message and sends it with Enter."""
-    await page.get_by_test_id("composer").fill(text)
-    await page.get_by_test_id("composer").press("Enter")
-
-
-async def expect_answer(page: Page, text: str) -> None:
-    answer = page.get_by_test_id("message-agent").last
-    await expect(answer).to_contain_text(text)
-    await expect(answer).to_have_attribute("data-streaming", "false")
-
-
 async def choose(page: Page, name: str) -> None:
     """One of several settings that are side by side."""
     await page.locator(".segment", has=page.get_by_test_id(name)).click()
-
-
-async def violations(page: Page) -> list[str]:
-    """What axe finds wrong with the page as it is."""
-    source = PACKAGED / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.is_file():
-        words = "axe is NOT run: missing `npm ci` in tests/browser"
-        pytest.fail(words) if os.environ.get("CI") else pytest.skip(words)
-    await page.evaluate(source.read_text())
-    found: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [f"{one['id']}: {one['nodes'][0]['html'][:200]}" for one in found["violations"]]
 
 
 async def test_messages_are_copied_forked_recalled_and_too_long_ones_caught(
@@ -156,7 +133,7 @@ async def test_the_palette_the_settings_and_the_sheet_by_the_keyboard_alone(
     await expect(page.get_by_test_id("composer")).to_be_focused()
     await page.keyboard.press("Control+k")
     await expect(page.get_by_test_id("palette")).to_be_focused()
-    assert await violations(page) == []
+    assert await complaints(page) == []
     await page.keyboard.type("dark")
     await expect(page.get_by_test_id("palette-choice")).to_have_count(1)
     await page.keyboard.press("Enter")
@@ -178,7 +155,7 @@ async def test_the_palette_the_settings_and_the_sheet_by_the_keyboard_alone(
     await page.get_by_test_id("setting-language").select_option("he")
     await expect(html).to_have_attribute("dir", "rtl")
     await choose(page, "setting-theme-dark")
-    assert await violations(page) == []
+    assert await complaints(page) == []
     await page.keyboard.press("Escape")
 
     await page.reload()
@@ -196,7 +173,7 @@ async def test_the_palette_the_settings_and_the_sheet_by_the_keyboard_alone(
     await page.get_by_test_id("open-settings").click()
     await expect(page.get_by_test_id("settings")).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360
-    assert await violations(page) == []
+    assert await complaints(page) == []
 
 
 async def test_the_page_has_the_operators_look(gateway: RunningGateway, open_page: OpenPage) -> None:
@@ -212,10 +189,10 @@ async def test_the_page_has_the_operators_look(gateway: RunningGateway, open_pag
     await expect(link).to_have_attribute("href", "https://help.example")
     await page.get_by_test_id("composer").fill("x")
     await expect(page.get_by_test_id("send")).to_have_css("background-color", "rgb(26, 35, 126)")
-    assert await violations(page) == []
+    assert await complaints(page) == []
     await page.get_by_test_id("theme-toggle").click()
     await expect(page.get_by_test_id("send")).not_to_have_css("background-color", "rgb(26, 35, 126)")
-    assert await violations(page) == []
+    assert await complaints(page) == []
 
 
 async def test_the_first_screen_plays_a_tour(gateway: RunningGateway, open_page: OpenPage) -> None:

@@ -11,8 +11,8 @@ import pytest_asyncio
 from playwright.async_api import FilePayload, Page, Route, expect
 
 from tests.browser.conftest import OpenPage
+from tests.browser.readable import complaints
 from tests.browser.test_page import expect_answer, width_of
-from tests.browser.test_permission_card import complaints
 from tests.fake_model import FakeModel, fake_model
 from tests.gateways import RunningGateway
 from tests.inside import GatewayInside, gateway_inside

@@ -6,7 +6,8 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.test_permission_card import PHONE, complaints, fits
+from tests.browser.readable import complaints, fits
+from tests.browser.test_permission_card import PHONE
 from tests.inside import GatewayInside
 from tests.shared import SHARED, fresh_id, shared_gateway
 

@@ -8,7 +8,9 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.test_permission_card import PHONE, complaints, fits
+from tests.browser.readable import complaints, fits
+from tests.browser.test_page import HIDE
+from tests.browser.test_permission_card import PHONE
 from tests.inside import GatewayInside
 from tests.shared import SHARED, eventually, fresh_id, shared_gateway
 
@@ -108,10 +110,6 @@ window.Notification = class { constructor(title, more) { noted.push([title, more
 Notification.permission = "granted";
 localStorage.setItem("agw.notify", "true");
 """
-HIDE: Final = """() => {
-    Object.defineProperty(document, "visibilityState", { value: "hidden", configurable: true });
-    document.dispatchEvent(new Event("visibilitychange"));
-}"""
 
 
 async def test_of_seven_tabs_one_tells_that_something_waits_and_an_answer_is_in_all(
@@ -130,10 +128,10 @@ async def test_of_seven_tabs_one_tells_that_something_waits_and_an_answer_is_in_
             tabs.append(page)
             await expect(row(page, name)).to_have_count(1)
             if len(tabs) < 7:
-                await page.evaluate(HIDE)
+                await page.evaluate(HIDE, True)
         first, last = tabs[0], tabs[-1]
         await last.get_by_test_id("composer").fill("delete it")
-        await last.evaluate(HIDE)
+        await last.evaluate(HIDE, True)
         await last.get_by_test_id("composer").press("Enter")
         await expect(last.get_by_test_id("permission")).to_be_visible()
         await expect(last).to_have_title("(1) delete it · Agent Gateway")
@@ -146,16 +144,14 @@ async def test_of_seven_tabs_one_tells_that_something_waits_and_an_answer_is_in_
             return bool(await noted())
 
         await eventually(is_noted)
-        await first.evaluate("() => { delete document.visibilityState; }")
-        await first.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await first.evaluate(HIDE, False)
         await first.bring_to_front()
         await expect(first.get_by_test_id("permission")).to_be_visible()
         assert await noted() == [["delete it", "The agent waits for you"]]
         await first.locator("[data-testid=permission-option][data-kind=allow_once]").click()
         await expect(first.get_by_test_id("message-agent")).to_have_text("deleted once")
         await expect(first).to_have_title("delete it · Agent Gateway")
-        await last.evaluate("() => { delete document.visibilityState; }")
-        await last.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await last.evaluate(HIDE, False)
         await expect(last.get_by_test_id("permission-answered")).to_be_visible()
         await gateway.delete(name)
         await expect(first.get_by_test_id("ended-banner")).to_be_visible()

@@ -4,7 +4,6 @@ and in Hebrew, with what axe finds.
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -13,9 +12,10 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.chromium import PACKAGED
+from tests.browser.readable import complaints, fits
+from tests.browser.test_product_chat import logged_in
 from tests.inside import gateway_inside
-from tests.products.shop import ADMIN_CHATS, PASSWORD, Browser, Shop, config
+from tests.products.shop import ADMIN_CHATS, Browser, Shop, config
 from tests.shared import SHARED
 
 pytestmark = [SHARED, pytest.mark.browser]
@@ -25,11 +25,8 @@ ANSWER: Final = (
     "[no](javascript:window.pwned=1)"
 )
 CLERK: Final = {"repeat": True, "turns": [[{"say": ANSWER}]]}
-SETTLED: Final = """async () => {
-  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-  await Promise.allSettled(document.getAnimations().map((one) => one.finished));
-}"""
-"""Until no colour is on its way to another one."""
+TWO_FRAMES: Final = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+"""Until colours are on their way to others."""
 PHONE: Final[dict[str, Any]] = {"width": 360, "height": 700}
 
 
@@ -50,37 +47,14 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
         yield Shop(gateway)
 
 
-async def complaints(page: Page) -> list[str]:
+async def found_in_both(page: Page) -> list[str]:
     """What axe finds wrong with the page in both themes."""
-    source = PACKAGED / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.is_file():
-        words = "axe is NOT run: missing `npm ci` in tests/browser"
-        assert not os.environ.get("CI"), words
-        pytest.skip(words)
     found: list[str] = []
     for scheme in ("light", "dark"):
         await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        await page.evaluate(SETTLED)
-        await page.evaluate(source.read_text())
-        result: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        found += [
-            f"{scheme} {one['id']}: {[node['target'] for node in one['nodes']]}"
-            for one in result["violations"]
-        ]
+        await page.evaluate(TWO_FRAMES)
+        found += [f"{scheme} {one}" for one in await complaints(page)]
     return found
-
-
-async def fits(page: Page) -> bool:
-    return bool(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
-
-
-async def logged_in(open_page: OpenPage, shop: Shop, **kind: Any) -> Page:
-    page = await open_page(f"{shop.gateway.url}/inbox", **kind)
-    await page.locator("input[name=username]").fill("ruth")
-    await page.locator("input[name=password]").fill(PASSWORD)
-    await page.locator("form.login button").click()
-    await expect(page.locator("#chats")).to_be_attached()
-    return page
 
 
 async def chats_about(ruth: Browser, product: int) -> list[Any]:
@@ -112,7 +86,7 @@ async def test_the_widget_greets_leaves_nothing_before_the_first_word_and_calls_
         await page.get_by_role("button", name="Talk to a person").click()
         await expect(page.locator('.log li[data-sender="system"]')).to_have_text("We are asleep.")
         await expect(page.locator(".notice")).to_have_text("")
-        assert await complaints(page) == []
+        assert await found_in_both(page) == []
         [chat] = await chats_about(ruth, 1)
         assert chat["priority"] == "urgent"
 
@@ -124,7 +98,7 @@ async def test_the_inbox_is_worked_with_the_keyboard_and_has_answers_at_hand(
         name = await visitor.begin(2, customer_name="Dana", initial_message="Does the kettle whistle?")
         await visitor.begin(2, customer_name="Nobody who only looked")
         await visitor.until(name, lambda found: len(found) == 2, product=2)
-        inbox = await logged_in(open_page, shop)
+        inbox = await logged_in(open_page, shop.gateway)
         row = inbox.locator("#chats li", has_text="Dana")
         await expect(row.locator(".last")).to_contain_text("Assistant: Yes, see our page and code")
         await expect(inbox.locator("#chats", has_text="Nobody who only looked")).to_have_count(0)
@@ -137,7 +111,7 @@ async def test_the_inbox_is_worked_with_the_keyboard_and_has_answers_at_hand(
         await expect(inbox.locator("#beside")).to_contain_text("The cart is empty.")
         await expect(inbox.locator("#log strong")).to_have_text("Yes")
         await expect(row).to_have_attribute("data-unread", "false")
-        assert await complaints(inbox) == []
+        assert await found_in_both(inbox) == []
         await inbox.locator("select.canned").select_option(label="Returns")
         await expect(inbox.locator("#pane textarea")).to_have_value("Within 30 days.")
         await inbox.keyboard.press("Enter")
@@ -161,8 +135,8 @@ async def test_both_work_on_a_phone_from_right_to_left(shop: Shop, open_page: Op
     await expect(page.locator('.log > ol > li[data-sender="assistant"]')).to_be_visible()
     await expect(page.locator(".person")).to_have_text("לדבר עם נציג")
     assert await fits(page)
-    assert await complaints(page) == []
-    inbox = await logged_in(open_page, shop, locale="he-IL", **PHONE)
+    assert await found_in_both(page) == []
+    inbox = await logged_in(open_page, shop.gateway, locale="he-IL", **PHONE)
     await expect(inbox.locator("html")).to_have_attribute("dir", "rtl")
     await expect(inbox.locator("#pane")).to_be_hidden()
     assert await fits(inbox)
@@ -170,6 +144,6 @@ async def test_both_work_on_a_phone_from_right_to_left(shop: Shop, open_page: Op
     await expect(inbox.locator("#log > ol > li").first).to_contain_text("שלום")
     await expect(inbox.locator("#list")).to_be_hidden()
     assert await fits(inbox)
-    assert await complaints(inbox) == []
+    assert await found_in_both(inbox) == []
     await inbox.locator(".back").click()
     await expect(inbox.locator("#list")).to_be_visible()

@@ -6,31 +6,17 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import expect
 
 from tests.browser.conftest import OpenPage
-from tests.chromium import PACKAGED
+from tests.browser.readable import complaints
 from tests.inside import GatewayInside
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 gateway = shared_gateway("[quotas.subject]\nmessages_per_day = 5\n[tenants.acme]\n")
 pytestmark = [SHARED, pytest.mark.browser]
-
-
-async def violations(page: Page) -> Any:
-    """What axe finds wrong with the page as it is."""
-    source = PACKAGED / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.is_file():
-        pytest.skip("NOT TESTED: axe is missing, `npm ci` in tests/browser")
-    await page.evaluate(source.read_text())
-    found: Any = await page.evaluate(
-        "axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.map("
-        "(v) => [v.id, v.nodes.map((n) => n.html.slice(0, 200)).slice(0, 3)]))"
-    )
-    return found
 
 
 async def minutes_pass(gateway: GatewayInside, count: int) -> None:
@@ -81,7 +67,7 @@ async def test_an_alarm_says_what_to_do(gateway: GatewayInside, open_page: OpenP
     await expect(alarms).to_contain_text("The disk is nearly full")
     await expect(alarms).to_contain_text("Delete old backups")
     await expect(alarms).to_contain_text("since")
-    assert await violations(page) == []
+    assert await complaints(page) == []
     metrics.disk_seen(free, low)
 
 
@@ -128,9 +114,9 @@ async def test_keys_and_tenants_are_made_and_revoked_here_and_found_in_the_logs(
     await page.get_by_test_id("log-search").fill("canary")
     await page.get_by_test_id("choose-log").select_option("error")
     await expect(page.get_by_test_id("log-row")).to_contain_text("a canary <b>sings</b>")
-    assert await violations(page) == []
+    assert await complaints(page) == []
     await page.get_by_test_id("theme-toggle").click()
-    assert await violations(page) == []
+    assert await complaints(page) == []
 
 
 async def test_it_is_whole_in_hebrew_on_a_phone(gateway: GatewayInside, open_page: OpenPage) -> None:
@@ -141,12 +127,12 @@ async def test_it_is_whole_in_hebrew_on_a_phone(gateway: GatewayInside, open_pag
     await page.get_by_test_id("audit").locator("summary").click()
     await expect(page.get_by_test_id("audit-search")).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth") <= 320
-    assert await violations(page) == []
+    assert await complaints(page) == []
     await page.get_by_test_id("theme-toggle").click()
-    assert await violations(page) == []
+    assert await complaints(page) == []
     await page.get_by_test_id("new-key").focus()
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("dialog")).to_be_visible()
-    assert await violations(page) == []
+    assert await complaints(page) == []
     await page.keyboard.press("Escape")
     await expect(page.get_by_test_id("new-key")).to_be_focused()

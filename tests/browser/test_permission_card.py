@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pathlib
 from typing import Any, Final
 
 import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.chromium import PACKAGED
+from tests.browser.readable import complaints, fits
 from tests.gateways import RunningGateway
 from tests.patience import within
 from tests.shared import SHARED, fresh_id, shared_gateway
@@ -69,25 +67,6 @@ async def asked(gateway: RunningGateway, open_page: OpenPage, agent: str, **wind
     session_id = fresh_id(agent)
     await gateway.send(session_id, "go", agent=agent)
     return await open_page(f"{gateway.url}/#s={session_id}", **window), session_id
-
-
-async def fits(page: Page) -> bool:
-    """Whether nothing has to be scrolled sideways."""
-    return bool(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
-
-
-async def complaints(page: Page) -> list[str]:
-    """What axe finds wrong with the page as it is."""
-    source = PACKAGED / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.is_file():
-        words = "axe is NOT run: missing `npm ci` in tests/browser"
-        pytest.fail(words) if os.environ.get("CI") else pytest.skip(words)
-    await page.evaluate(
-        "() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))"
-    )
-    await page.evaluate(pathlib.Path(source).read_text())
-    found: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found["violations"]]
 
 
 @pytest.mark.parametrize("window", [{}, PHONE], ids=["desk", "phone"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import pytest_asyncio
@@ -98,13 +98,17 @@ async def expect_message(page: Page, sender: str, text: str) -> None:
     await expect(found.first).to_be_visible()
 
 
-async def logged_in(open_page: OpenPage, gateway: RunningGateway) -> Page:
-    inbox = await open_page(f"{gateway.url}/inbox")
+async def logged_in(open_page: OpenPage, gateway: RunningGateway, **window: Any) -> Page:
+    inbox = await open_page(f"{gateway.url}/inbox", **window)
+    await log_in(inbox)
+    return inbox
+
+
+async def log_in(inbox: Page) -> None:
     await inbox.locator("input[name=username]").fill("ruth")
     await inbox.locator("input[name=password]").fill(PASSWORD)
-    await inbox.get_by_role("button", name="Log in").click()
+    await inbox.locator("form.login button").click()
     await expect(inbox.locator("#chats")).to_be_attached()
-    return inbox
 
 
 @pytest.mark.parametrize(
@@ -256,10 +260,7 @@ async def test_staff_log_in_where_storage_is_forbidden(gateway: RunningGateway, 
         "window, name, {get() { throw new DOMException('no', 'SecurityError'); }})"
     )
     await page.goto(f"{gateway.url}/inbox")
-    await page.locator("input[name=username]").fill("ruth")
-    await page.locator("input[name=password]").fill(PASSWORD)
-    await page.get_by_role("button", name="Log in").click()
-    await expect(page.locator("#chats")).to_be_attached()
+    await log_in(page)
     await page.get_by_role("button", name="Log out").click()
     await expect(page.locator("input[name=username]")).to_be_visible()
 

@@ -4,8 +4,6 @@ Nothing in any of it runs, leads elsewhere or leaves its frame.
 
 from __future__ import annotations
 
-import os
-import pathlib
 import re
 from typing import Any, Final
 from urllib.parse import unquote
@@ -14,7 +12,7 @@ import pytest
 from playwright.async_api import Page, Request, expect
 
 from tests.browser.conftest import OpenPage
-from tests.chromium import PACKAGED
+from tests.browser.readable import complaints, fits
 from tests.gateways import RunningGateway
 from tests.shared import SHARED, crowding, eventually, fresh_id, shared_gateway
 from tests.streams import state_when
@@ -121,22 +119,16 @@ gateway = shared_gateway(agents=AGENTS)
 pytestmark = [SHARED, pytest.mark.browser]
 
 
-async def opened(gateway: RunningGateway, open_page: OpenPage, agent: str) -> Page:
+async def opened(gateway: RunningGateway, open_page: OpenPage, agent: str) -> tuple[Page, list[Request]]:
+    """A page with what the agent said, and what it asks for."""
     session_id = fresh_id(agent)
     await gateway.send(session_id, "go", agent=agent)
     await state_when(gateway.http, session_id, lambda state: not state["is_processing"])
     page = await open_page("about:blank")
-    page.on("request", lambda request: asked_of(page).append(request))
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request))
     await page.goto(f"{gateway.url}/#s={session_id}")
-    return page
-
-
-_ASKED: dict[Page, list[Request]] = {}
-
-
-def asked_of(page: Page) -> list[Request]:
-    """What a page has asked for since it was opened."""
-    return _ASKED.setdefault(page, [])
+    return page, asked
 
 
 async def expect_drawn(page: Page, diagrams: int) -> None:
@@ -152,22 +144,8 @@ async def expect_drawn(page: Page, diagrams: int) -> None:
     await eventually(is_drawn, seconds=40 * crowding())
 
 
-async def complaints(page: Page) -> list[str]:
-    """What axe finds wrong with the page as it is."""
-    source = PACKAGED / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.is_file():
-        words = "axe is NOT run: missing `npm ci` in tests/browser"
-        pytest.fail(words) if os.environ.get("CI") else pytest.skip(words)
-    await page.evaluate(
-        "() => Promise.all(document.getAnimations().map((one) => one.finished.catch(() => 0)))"
-    )
-    await page.evaluate(pathlib.Path(source).read_text())
-    found: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found["violations"]]
-
-
 async def test_an_answer_is_drawn_as_it_is_meant(gateway: RunningGateway, open_page: OpenPage) -> None:
-    page = await opened(gateway, open_page, "reader")
+    page, _ = await opened(gateway, open_page, "reader")
     answer = page.get_by_test_id("message-agent").last
 
     await expect(answer.locator("math")).to_have_count(3)
@@ -235,7 +213,7 @@ async def expect_readable(page: Page) -> None:
     """All of it is drawn, nothing has to be scrolled sideways but inside itself, and axe finds no fault."""
     await expect(page.locator("math")).to_have_count(3)
     await expect_drawn(page, 2)
-    assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert await fits(page)
     assert await page.locator(".wide").evaluate("(box) => box.scrollWidth > box.clientWidth")
     assert await complaints(page) == []
 
@@ -243,7 +221,7 @@ async def expect_readable(page: Page) -> None:
 async def test_nothing_of_a_hostile_answer_runs_or_is_fetched(
     gateway: RunningGateway, open_page: OpenPage
 ) -> None:
-    page = await opened(gateway, open_page, "hostile")
+    page, asked = await opened(gateway, open_page, "hostile")
     answer = page.get_by_test_id("message-agent").last
     await expect(answer.locator(".formula-why")).to_have_count(4)
     await expect(answer.locator("math")).to_have_count(2)
@@ -259,6 +237,6 @@ async def test_nothing_of_a_hostile_answer_runs_or_is_fetched(
     ).to_have_count(0)
     await expect(answer.locator("img:not([src^='data:image/svg'])")).to_have_count(0)
     assert await page.evaluate("window.ran") is None
-    addresses = {request.url for request in asked_of(page)}
+    addresses = {request.url for request in asked}
     assert [one for one in addresses if not one.startswith((gateway.url, "data:", "blob:", "about:"))] == []
     assert {frame.url for frame in page.frames} <= {page.url, f"{gateway.url}/diagram.html"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 import pytest
 from playwright.async_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.chromium import PACKAGED
+from tests.browser.readable import complaints, fits
 from tests.gateways import RunningGateway
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
 
@@ -24,10 +23,6 @@ OPTIONS: Final = [
 ASKS: Final[dict[str, Any]] = {
     "ask": {"title": "Delete everything?", "options": OPTIONS, "then": {"yes": [{"say": "deleted"}]}}
 }
-STILL: Final = """() => Promise.all(document.getAnimations()
-    .filter((one) => one.effect?.getComputedTiming().endTime !== Infinity)
-    .map((one) => one.finished.catch(() => 0)))"""
-"""Waits for what moves to come to rest; the dots of an agent that works never do."""
 gateway = shared_gateway(
     agents={
         "asking": {"turns": [[ASKS]], "repeat": True},
@@ -50,23 +45,6 @@ async def join(page: Page, name: str) -> None:
 async def say(page: Page, text: str) -> None:
     await page.get_by_test_id("composer").fill(text)
     await page.get_by_test_id("composer").press("Enter")
-
-
-async def fits(page: Page) -> bool:
-    return bool(await page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
-
-
-async def complaints(page: Page) -> list[str]:
-    """What axe finds wrong with the page as it is."""
-    source = PACKAGED / "node_modules" / "axe-core" / "axe.min.js"
-    if not source.is_file():
-        words = "axe is NOT run: missing `npm ci` in tests/browser"
-        assert not os.environ.get("CI"), words
-        pytest.skip(words)
-    await page.evaluate(STILL)
-    await page.evaluate(source.read_text())  # the page lets no script in that is not its own
-    found: Any = await page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-    return [f"{one['id']}: {[node['target'] for node in one['nodes']]}" for one in found["violations"]]
 
 
 async def test_two_browsers_drive_approve_and_see_each_other(

@@ -12,7 +12,7 @@ from playwright.async_api import expect
 
 from tests import shell_agent
 from tests.browser.conftest import OpenPage
-from tests.browser.test_permission_card import complaints
+from tests.browser.readable import complaints
 from tests.git_host import GitHost, git_host
 from tests.inside import GatewayInside, gateway_inside
 from tests.shared import SHARED

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import pathlib
 import sqlite3
+from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
@@ -267,47 +269,44 @@ async def test_labels_change_one_by_one_and_what_was_seen_never_goes_back(store:
 # -- SQLite's index -----------------------------------------------------------------------------------------
 
 
-async def opened(path: pathlib.Path) -> SqliteStore:
+@contextlib.asynccontextmanager
+async def opened(path: pathlib.Path) -> AsyncIterator[SqliteStore]:
     store = ENGINES["sqlite"].made(path)
     assert isinstance(store, SqliteStore)
     await store.open()
-    return store
+    try:
+        yield store
+    finally:
+        await store.close()
 
 
 async def test_what_an_earlier_program_did_meanwhile_is_caught_up_with(tmp_path: pathlib.Path) -> None:
     """It knows nothing of the index: it writes, renames and deletes without it."""
-    store = await opened(tmp_path)
-    await said(store, "kept", *turn(1, "needle", "x"))
-    gone = await said(store, "gone", *turn(1, "needle", "y"))
-    await indexed(store)
-    await store.close()
-    store = await opened(tmp_path)
-    store._projections.clear()
-    await said(store, "kept", *turn(11, "thread", "z"))
-    await said(store, "new", *turn(1, "thread", "z"))
-    await store.sessions.delete(gone.key, tombstone())
-    await store.close()
-    store = await opened(tmp_path)
-    try:
+    async with opened(tmp_path) as store:
+        await said(store, "kept", *turn(1, "needle", "x"))
+        gone = await said(store, "gone", *turn(1, "needle", "y"))
+        await indexed(store)
+    async with opened(tmp_path) as store:
+        store._projections.clear()
+        await said(store, "kept", *turn(11, "thread", "z"))
+        await said(store, "new", *turn(1, "thread", "z"))
+        await store.sessions.delete(gone.key, tombstone())
+    async with opened(tmp_path) as store:
         assert (await store.search.find(OWNER, ("x",), place=None, limit=9, seconds=1)).is_indexing
         assert await names(store, "needle") == {("kept", "u1")}
         assert await names(store, "thread") == {("kept", "u11"), ("new", "u1")}
         assert not (await store.search.find(OWNER, ("x",), place=None, limit=9, seconds=1)).is_indexing
-    finally:
-        await store.close()
 
 
 async def test_the_index_goes_on_after_a_restart_where_it_was(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "INDEX_SESSIONS", 2)
-    store = await opened(tmp_path)
-    for number in range(7):
-        await said(store, f"s{number}", *turn(1, f"needle{number}", "x"))
-    assert await store.search.index()
-    await store.close()
-    store = await opened(tmp_path)
-    try:
+    async with opened(tmp_path) as store:
+        for number in range(7):
+            await said(store, f"s{number}", *turn(1, f"needle{number}", "x"))
+        assert await store.search.index()
+    async with opened(tmp_path) as store:
         done = await store.read(lambda c: c.execute("SELECT count(*) FROM search_marks").fetchone()[0])
         assert done == 2
         assert len(await names(store, "needle")) == 7
@@ -315,8 +314,6 @@ async def test_the_index_goes_on_after_a_restart_where_it_was(
         assert done == 7
         query = "SELECT max(n), count(*) FROM (SELECT count(*) AS n FROM search_stretches GROUP BY session)"
         assert await store.read(lambda c: c.execute(query).fetchone()) == (1, 7)
-    finally:
-        await store.close()
 
 
 async def test_long_logs_are_cut_between_turns_and_short_ends_are_made_anew(
@@ -325,8 +322,7 @@ async def test_long_logs_are_cut_between_turns_and_short_ends_are_made_anew(
     monkeypatch.setattr(search_index, "STRETCH_CHARACTERS", 200)
     monkeypatch.setattr(search_index, "PAGE_EVENTS", 7)
     monkeypatch.setattr(search_index, "PAGES_MOST", 2)
-    store = await opened(tmp_path)
-    try:
+    async with opened(tmp_path) as store:
         for number in range(24):
             seq = 1 + 10 * number
             await said(store, "a", *turn(seq, f"question{number:02} " + "q" * 40, f"answer{number:02}"))
@@ -342,30 +338,24 @@ async def test_long_logs_are_cut_between_turns_and_short_ends_are_made_anew(
         await indexed(store)
         assert not await store.search.index()
         assert not store.search._said
-    finally:
-        await store.close()
 
 
 async def test_what_a_deleted_session_said_is_no_work_for_the_next_one_with_its_row(
     tmp_path: pathlib.Path,
 ) -> None:
-    store = await opened(tmp_path)
-    try:
+    async with opened(tmp_path) as store:
         sink = await said(store, "a", *turn(1, "needle", "x"))
         await store.sessions.delete(sink.key, tombstone())
         await store.sessions.create(record("b"))
         async with within(10):
             await indexed(store)
         assert not store.search._said
-    finally:
-        await store.close()
 
 
 async def test_a_commit_of_the_index_that_fails_is_done_again(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await opened(tmp_path)
-    try:
+    async with opened(tmp_path) as store:
         await said(store, "a", *turn(1, "needle", "x"))
 
         def full(*_: object) -> None:
@@ -377,17 +367,12 @@ async def test_a_commit_of_the_index_that_fails_is_done_again(
                 await store.search.index()
         assert await names(store, "needle") == {("a", "u1")}
         assert not store.search._said
-    finally:
-        await store.close()
 
 
 async def test_nothing_of_a_text_is_in_the_index(tmp_path: pathlib.Path) -> None:
-    store = await opened(tmp_path)
-    try:
+    async with opened(tmp_path) as store:
         await said(store, "a", *turn(1, "xylophone quartz", "x"))
         await indexed(store)
         rows = await store.read(lambda c: c.execute("SELECT * FROM search_stretches").fetchall())
         assert len(rows) == 1
         assert not any(gram in bytes(rows[0][-1]) for gram in (b"xyl", b"qua", b"hone"))
-    finally:
-        await store.close()

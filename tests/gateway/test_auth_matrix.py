@@ -165,11 +165,6 @@ BODYLESS: Final = {
     *("disable_tenant", "enable_tenant", "want_person"),
 }
 ABOUT_A_FILE: Final = {"put_file", "show_upload"}
-NOT_THERE: Final = {
-    *("answer_permission", "answer_question", "answer_egress"),
-    *("download_diff", "download_patch", "push_branch"),
-}
-"""Routes that answer 409 to their owner in this state; to others they must still be a 404."""
 
 
 class Route(Struct, frozen=True):

@@ -15,7 +15,7 @@ from gateway.workers import orphans
 from gateway.workers.freezing import Freezer
 from gateway.workers.memory import cpu_seconds
 from gateway.workers.spawner import Worker
-from tests.gateways import RunningGateway, is_running
+from tests.gateways import RunningGateway, add_to_agent, is_running
 from tests.inside import GatewayInside, gateway_inside
 from tests.scrapes import scrape
 from tests.shared import eventually
@@ -33,16 +33,8 @@ BURNS = {
 }
 
 
-def warm(directory: pathlib.Path, seconds: float = WARM_SECONDS) -> None:
-    """Gives the agent of the configuration its time in the cold."""
-    path = directory / "config.toml"
-    table = f"[agents.burns]\nwarm_seconds = {seconds}"
-    path.write_text(path.read_text().replace("[agents.burns]", table))
-
-
 def session_of(gateway: GatewayInside, name: str) -> tuple[Session, Worker]:
-    session = gateway.inner.manager.get("default/local", name)
-    assert session is not None
+    session = gateway.session(name)
     assert session.process is not None
     return session, session.process
 
@@ -83,7 +75,7 @@ async def all_gone(processes: list[psutil.Process]) -> None:
 
 async def test_an_idle_worker_is_frozen_thawed_and_in_the_end_parked(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path, config=CONFIG, agents={"burns": BURNS}) as gateway:
-        warm(tmp_path)
+        add_to_agent(tmp_path, "burns", f"warm_seconds = {WARM_SECONDS}")
         gateway.inner.reload()
         await asyncio.gather(*(answers(gateway, name, "one") for name in "ab"))
         session, worker = await frozen(gateway, "a")

@@ -10,6 +10,7 @@ import signal
 import psutil
 
 from gateway.workers.pressure import MemoryRoom
+from tests.gateways import add_to_agent
 from tests.inside import GatewayInside, gateway_inside
 from tests.shared import eventually
 
@@ -39,11 +40,10 @@ async def until(gateway: GatewayInside, count: int) -> int:
     return spares(gateway)[-1] if count else 0
 
 
-def pid_of(gateway: GatewayInside, name: str, owner: str = "default/local") -> int:
-    session = gateway.inner.manager.get(owner, name)
-    assert session is not None
-    assert session.process is not None
-    return session.process.pid
+def pid_of(gateway: GatewayInside, name: str) -> int:
+    process = gateway.session(name).process
+    assert process is not None
+    return process.pid
 
 
 def outcome(gateway: GatewayInside, name: str) -> float:
@@ -60,9 +60,7 @@ async def test_a_new_session_takes_a_spare_and_another_takes_its_place(tmp_path:
         assert second != first
         assert (await gateway.chat("b", "/echo two"))["messages"][-1]["content"] == "two"
         assert pid_of(gateway, "b") == second
-        one, two = (gateway.inner.manager.get("default/local", name) for name in ("a", "b"))
-        assert one is not None
-        assert two is not None
+        one, two = (gateway.session(name) for name in ("a", "b"))
         assert one.record.key != two.record.key
         assert one.record.uid is None or one.record.uid != two.record.uid
 
@@ -104,19 +102,15 @@ async def test_a_new_session_takes_a_spare_and_another_takes_its_place(tmp_path:
 
 async def test_a_command_may_have_spares_until_its_configuration_changes(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path, agents={"echoes": "echoes"}) as gateway:
-        config = tmp_path / "config.toml"
-        before = config.read_text()
-        config.write_text(before.replace("[agents.echoes]", "[agents.echoes]\nspares = 1"))
+        add_to_agent(tmp_path, "echoes", "spares = 1")
         gateway.inner.reload()
         old = psutil.Process(await until(gateway, 1))
 
         async def is_another() -> bool:
             return bool(spares(gateway)) and spares(gateway)[-1] != old.pid
 
-        table = "[agents.echoes]\nspares = 1"
         for changed in ("limits = { processes = 77 }", 'home_files = { ".rc" = "new" }'):
-            table = f"{table}\n{changed}"
-            config.write_text(before.replace("[agents.echoes]", table))
+            add_to_agent(tmp_path, "echoes", changed)
             gateway.inner.reload()
             gateway.inner.sessions.spares._wanted.set()
             await eventually(is_another)
@@ -161,8 +155,7 @@ GREETS = {
 
 async def test_a_spare_knows_nothing_of_any_other_session(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path, agents={"searcher": SEARCHER}) as gateway:
-        config = tmp_path / "config.toml"
-        config.write_text(config.read_text().replace("[agents.searcher]", "[agents.searcher]\nspares = 1"))
+        add_to_agent(tmp_path, "searcher", "spares = 1")
         gateway.inner.reload()
         born = await until(gateway, 1)
         await gateway.post("/api/sessions", {"session_id": "a", "agent": "searcher"}, status=201)
@@ -173,9 +166,7 @@ async def test_a_spare_knows_nothing_of_any_other_session(tmp_path: pathlib.Path
         state = await gateway.post("/api/chat?wait=240", body)
         assert pid_of(gateway, "b") == born
         found = state["messages"][-1]["content"]
-        a, b = (gateway.inner.manager.get("default/local", name) for name in ("a", "b"))
-        assert a is not None
-        assert b is not None
+        a, b = (gateway.session(name) for name in ("a", "b"))
         assert "HOME=" in found
         foreign = (hidden, a.record.key)
         assert [line for line in found.splitlines() if any(word in line for word in foreign)] == []
@@ -184,8 +175,7 @@ async def test_a_spare_knows_nothing_of_any_other_session(tmp_path: pathlib.Path
 
 async def test_a_spare_is_greeted_before_there_is_a_session(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path, agents={"greets": GREETS}) as gateway:
-        config = tmp_path / "config.toml"
-        config.write_text(config.read_text().replace("[agents.greets]", "[agents.greets]\nspares = 1"))
+        add_to_agent(tmp_path, "greets", "spares = 1")
         gateway.inner.reload()
         await until(gateway, 1)
         [spare] = gateway.inner.sessions.spares._free.values()

@@ -23,8 +23,6 @@ from gateway.apps.shop.catalog import (
 )
 from gateway.apps.shop.errors import ProductNotFound
 
-PICTURE = "<svg xmlns='http://www.w3.org/2000/svg'/>"
-
 
 class Clock:
     """Seconds that pass when they are told to."""

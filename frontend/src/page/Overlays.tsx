@@ -11,6 +11,7 @@ const RenameDialog = lazily(() => import("./SessionDialogs.tsx").then((loaded) =
 const SettingsDialog = lazily(() => import("./Settings.tsx").then((loaded) => loaded.SettingsDialog));
 const ShareDialog = lazily(() => import("./Share.tsx").then((loaded) => loaded.ShareDialog));
 const ShortcutSheet = lazily(() => import("./ShortcutSheet.tsx").then((loaded) => loaded.ShortcutSheet));
+const TagsDialog = lazily(() => import("./Tags.tsx").then((loaded) => loaded.TagsDialog));
 
 export function Overlays() {
   const shown = overlay.value;
@@ -33,6 +34,8 @@ export function Overlays() {
       return <RenameDialog row={shown.row} close={close} />;
     case "share":
       return <ShareDialog row={shown.row} close={close} />;
+    case "tags":
+      return <TagsDialog row={shown.row} close={close} />;
     case "delete":
       return <ConfirmDelete row={shown.row} close={close} />;
     case "branch":

@@ -7,22 +7,16 @@ import { saveConversation } from "./download.ts";
 import { Icon, Logo } from "./icons.tsx";
 import { lazily } from "./lazy.tsx";
 import { Menu, MenuItem } from "./Menu.tsx";
+import { overlay } from "./overlay.ts";
 import { useIdentity, usePage, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
 
-const ShareDialog = lazily(() => import("./Share.tsx").then((loaded) => loaded.ShareDialog));
 const Finding = lazily(() => import("./Finding.tsx").then((loaded) => loaded.Finding));
-const TagsDialog = lazily(() => import("./Tags.tsx").then((loaded) => loaded.TagsDialog));
-const RenameDialog = lazily(() => import("./SessionDialogs.tsx").then((loaded) => loaded.RenameDialog));
-const ConfirmDelete = lazily(() => import("./SessionDialogs.tsx").then((loaded) => loaded.ConfirmDelete));
-
-type Ask = { what: "rename" | "share" | "delete" | "tags"; row: SessionSummary } | null;
 
 export function Sidebar() {
   const page = usePage();
   const store = useStore();
-  const [ask, setAsk] = useState<Ask>(null);
   const [isFinding, setFinding] = useState(false);
   const startNew = (): void => {
     store.startNew();
@@ -30,56 +24,50 @@ export function Sidebar() {
     document.querySelector<HTMLElement>("[data-testid=composer]")?.focus();
   };
   return (
-    <>
-      <nav class="sidebar" id="sessions" aria-label={t("sessions")}>
-        <div class="brand">
-          <Logo />
-          <span>{appName()}</span>
-          <button
-            type="button"
-            class="icon-button drawer-close"
-            aria-label={t("closeSessions")}
-            onClick={() => {
-              page.isDrawerOpen.value = false;
-            }}
-          >
-            <Icon name="close" />
-          </button>
-        </div>
-        <button type="button" class="new-session" data-testid="new-session" onClick={startNew}>
-          <Icon name="plus" />
-          {t("newSession")}
+    <nav class="sidebar" id="sessions" aria-label={t("sessions")}>
+      <div class="brand">
+        <Logo />
+        <span>{appName()}</span>
+        <button
+          type="button"
+          class="icon-button drawer-close"
+          aria-label={t("closeSessions")}
+          onClick={() => {
+            page.isDrawerOpen.value = false;
+          }}
+        >
+          <Icon name="close" />
         </button>
-        {isFinding ? (
-          <Finding close={() => setFinding(false)} />
-        ) : (
-          <button type="button" class="find-open" data-testid="find-open" onClick={() => setFinding(true)}>
-            <Icon name="search" />
-            {t("findSessions")}
-          </button>
-        )}
-        <div class="session-list" data-testid="session-list" hidden={isFinding} onKeyDown={walk}>
-          {store.sessions.length === 0 && store.hasLoaded && <p class="quiet empty-list">{t("noSessions")}</p>}
-          {grouped(treeOf(store.sessions)).map(([label, trees]) => (
-            <section key={label}>
-              <h2>{t(label)}</h2>
-              <ul>
-                {trees.flatMap(flat).map(([row, depth]) => (
-                  <SessionRow key={row.session_id} row={row} depth={depth} ask={setAsk} />
-                ))}
-              </ul>
-            </section>
-          ))}
-        </div>
-        <BrandLinks />
-        <AccountMenu />
-        <ActiveCount />
-      </nav>
-      {ask?.what === "rename" && <RenameDialog row={ask.row} close={() => setAsk(null)} />}
-      {ask?.what === "share" && <ShareDialog row={ask.row} close={() => setAsk(null)} />}
-      {ask?.what === "tags" && <TagsDialog row={ask.row} close={() => setAsk(null)} />}
-      {ask?.what === "delete" && <ConfirmDelete row={ask.row} close={() => setAsk(null)} />}
-    </>
+      </div>
+      <button type="button" class="new-session" data-testid="new-session" onClick={startNew}>
+        <Icon name="plus" />
+        {t("newSession")}
+      </button>
+      {isFinding ? (
+        <Finding close={() => setFinding(false)} />
+      ) : (
+        <button type="button" class="find-open" data-testid="find-open" onClick={() => setFinding(true)}>
+          <Icon name="search" />
+          {t("findSessions")}
+        </button>
+      )}
+      <div class="session-list" data-testid="session-list" hidden={isFinding} onKeyDown={walk}>
+        {store.sessions.length === 0 && store.hasLoaded && <p class="quiet empty-list">{t("noSessions")}</p>}
+        {grouped(treeOf(store.sessions)).map(([label, trees]) => (
+          <section key={label}>
+            <h2>{t(label)}</h2>
+            <ul>
+              {trees.flatMap(flat).map(([row, depth]) => (
+                <SessionRow key={row.session_id} row={row} depth={depth} />
+              ))}
+            </ul>
+          </section>
+        ))}
+      </div>
+      <BrandLinks />
+      <AccountMenu />
+      <ActiveCount />
+    </nav>
   );
 }
 
@@ -128,10 +116,9 @@ interface SessionRowProps {
   row: SessionSummary;
   /** How many forks it is below the first one. */
   depth: number;
-  ask(ask: Ask): void;
 }
 
-function SessionRow({ row, depth, ask }: SessionRowProps) {
+function SessionRow({ row, depth }: SessionRowProps) {
   const page = usePage();
   const store = useStore();
   const isCurrent = row.session_id === store.currentId;
@@ -161,7 +148,7 @@ function SessionRow({ row, depth, ask }: SessionRowProps) {
           {ago(row.last_active_at)}
         </time>
       </button>
-      <RowMenu row={row} title={title} ask={ask} />
+      <RowMenu row={row} title={title} />
     </li>
   );
 }
@@ -169,11 +156,13 @@ function SessionRow({ row, depth, ask }: SessionRowProps) {
 interface RowMenuProps {
   row: SessionSummary;
   title: string;
-  ask(ask: Ask): void;
 }
 
-function RowMenu({ row, title, ask }: RowMenuProps) {
+function RowMenu({ row, title }: RowMenuProps) {
   const page = usePage();
+  const ask = (what: "rename" | "share" | "tags" | "delete"): void => {
+    overlay.value = { what, row };
+  };
   const label = (labels: SessionLabels): void =>
     void page.store.label(row.session_id, labels).catch((error: unknown) => page.tellWhy(error));
   const save = async (format: "markdown" | "jsonl"): Promise<void> => {
@@ -194,16 +183,16 @@ function RowMenu({ row, title, ask }: RowMenuProps) {
         children: <Icon name="more" />,
       }}
     >
-      <MenuItem icon="edit" label={t("rename")} testId="rename" run={() => ask({ what: "rename", row })} />
+      <MenuItem icon="edit" label={t("rename")} testId="rename" run={() => ask("rename")} />
       <MenuItem icon="pin" label={t(row.pinned ? "unpin" : "pin")} testId="pin" run={() => label({ pinned: !row.pinned })} />
-      <MenuItem icon="tag" label={t("tags")} testId="tags" run={() => ask({ what: "tags", row })} />
+      <MenuItem icon="tag" label={t("tags")} testId="tags" run={() => ask("tags")} />
       <MenuItem
         icon="archive"
         label={t(row.archived ? "unarchive" : "archive")}
         testId="archive"
         run={() => label({ archived: !row.archived })}
       />
-      <MenuItem icon="link" label={t("share")} testId="share" run={() => ask({ what: "share", row })} />
+      <MenuItem icon="link" label={t("share")} testId="share" run={() => ask("share")} />
       <MenuItem
         icon="export"
         label={t("exportMarkdown")}
@@ -211,7 +200,7 @@ function RowMenu({ row, title, ask }: RowMenuProps) {
         run={() => void save("markdown")}
       />
       <MenuItem icon="export" label={t("exportJsonl")} testId="export-jsonl" run={() => void save("jsonl")} />
-      <MenuItem icon="delete" label={t("delete")} testId="delete" isDanger run={() => ask({ what: "delete", row })} />
+      <MenuItem icon="delete" label={t("delete")} testId="delete" isDanger run={() => ask("delete")} />
     </Menu>
   );
 }

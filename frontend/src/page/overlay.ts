@@ -8,7 +8,7 @@ export type How = "edit" | "again";
 
 export type Overlay =
   | { what: "palette" | "settings" | "shortcuts" | "handover" }
-  | { what: "rename" | "share" | "delete"; row: SessionSummary }
+  | { what: "rename" | "share" | "tags" | "delete"; row: SessionSummary }
   | { what: "branch"; item: MessageItem; how: How };
 
 export const overlay = signal<Overlay | null>(null);

@@ -160,7 +160,7 @@ async def starts(gateway: RunningGateway, count: int) -> None:
             await pipe.prompt("1 0")
             bare.append((time.monotonic() - pipe.began) * 1000)
     row("session start, bare process (ms p50 p99)", percentiles(bare))
-    first, whole = await first_words(gateway, "start", count, spares=1)
+    first, whole = await first_words(gateway, count, spares=1)
     name = "session start, gateway, from a spare"
     row(f"{name}, to first word", percentiles(first), ratio(first, bare).replace("pipe", "process"))
     row(f"{name}, to the turn's end", percentiles(whole))
@@ -168,22 +168,19 @@ async def starts(gateway: RunningGateway, count: int) -> None:
         config = LIMITS + "[workers]\nspares = 0\n"
         async with running_gateway(pathlib.Path(directory), config=config) as without:
             await without.chat("warm", "/echo hi")
-            first, whole = await first_words(without, "start", count, spares=0)
+            first, whole = await first_words(without, count, spares=0)
     name = "session start, gateway, without spares"
     row(f"{name}, to first word", percentiles(first), ratio(first, bare).replace("pipe", "process"))
     row(f"{name}, to the turn's end", percentiles(whole))
 
 
-async def first_words(
-    gateway: RunningGateway, prefix: str, count: int, *, spares: int
-) -> tuple[list[float], list[float]]:
+async def first_words(gateway: RunningGateway, count: int, *, spares: int) -> tuple[list[float], list[float]]:
     """`first_turn` of some sessions; each begins when so many spares are free."""
     first, whole = [], []
     for number in range(count):
-        name = f"{prefix}-{number}"
         while (await scrape(gateway)).value("spares", agent="built-in") < spares:
             await asyncio.sleep(0.02)
-        to_word, to_end = await first_turn(gateway, name)
+        to_word, to_end = await first_turn(gateway, f"start-{number}")
         first.append(to_word)
         whole.append(to_end)
     return first, whole

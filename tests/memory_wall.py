@@ -71,9 +71,9 @@ class WallFigures(Struct):
 
 
 @contextlib.contextmanager
-def memory_group(limit_bytes: int) -> Iterator[tuple[pathlib.Path, tuple[str, ...]]]:
-    """A control group of this size below our own, and the command that runs another in it. Raises OSError if
-    this machine gives none.
+def memory_group(limit_bytes: int) -> Iterator[tuple[str, ...]]:
+    """The command that runs another in a control group of this size below our own. Raises OSError if this
+    machine gives none.
     """
     parent = _own()
     place = parent / f"memory-wall-{os.getpid()}"
@@ -85,7 +85,7 @@ def memory_group(limit_bytes: int) -> Iterator[tuple[pathlib.Path, tuple[str, ..
             with contextlib.suppress(OSError):
                 if (place / swap).exists():
                     (place / swap).write_text("0" if swap == "memory.swap.max" else str(limit_bytes))
-        yield place, ("/bin/sh", "-c", f'echo $$ > {place}/cgroup.procs; exec "$@"', "sh")
+        yield ("/bin/sh", "-c", f'echo $$ > {place}/cgroup.procs; exec "$@"', "sh")
     finally:
         place.rmdir()
 
@@ -103,7 +103,7 @@ async def meet(
     """Runs it once. Raises OSError if there can be no such group here, TimeoutError if it takes too long."""
     figures, began = WallFigures(), time.monotonic()
     table = "" if admission else "[memory]\nadmission = false\n"
-    with memory_group(GROUP) as (_, enter), tempfile.TemporaryDirectory() as directory:
+    with memory_group(GROUP) as enter, tempfile.TemporaryDirectory() as directory:
         async with running_gateway(
             pathlib.Path(directory), config=CONFIG + table, agents={"eater": EATER}, prefix=enter
         ) as gateway:

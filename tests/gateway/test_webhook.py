@@ -16,6 +16,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from tests.inside import GatewayInside, gateway_inside
 from tests.patience import soon
 from tests.products.shop import Shop, config
+from tests.scrapes import scrape
 from tests.shared import eventually
 
 SECRET: Final = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes ...").decode()
@@ -71,11 +72,6 @@ def look(gateway: GatewayInside) -> None:
     """Time has passed."""
     gateway.inner.watching.look()
     gateway.inner.webhooks.wake()
-
-
-def counted(gateway: GatewayInside, outcome: str) -> float:
-    name, labels = "agent_gateway_webhook_total", {"outcome": outcome}
-    return gateway.inner.services.metrics.registry.get_sample_value(name, labels) or 0
 
 
 async def test_waits_and_unseen_ends_are_told_and_failures_tried_again(tmp_path: pathlib.Path) -> None:
@@ -162,5 +158,5 @@ async def _is_asked(gateway: GatewayInside, session_id: str) -> bool:
     return bool((await gateway.get(f"/api/state?session_id={session_id}"))["pending_permission"])
 
 
-async def _has_counted(gateway: GatewayInside, outcome: str, most: int) -> bool:
-    return counted(gateway, outcome) == most
+async def _has_counted(gateway: GatewayInside, outcome: str, count: int) -> bool:
+    return (await scrape(gateway)).value("webhook_total", outcome=outcome) == count

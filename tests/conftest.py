@@ -83,8 +83,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Ends what lasted, and hands the card of attacks on to the process that prints it, whose run fails if the
-    documents quote another one.
+    """Ends what lasted, and hands the card of attacks on to the process that prints it, whose run fails if
+    the documents quote another one.
     """
     while lasting.ENDS:
         lasting.ENDS.pop()()

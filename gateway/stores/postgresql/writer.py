@@ -10,7 +10,8 @@ number in `commits` if it was committed. (The status of its xid would not do: af
 another transaction may have been given that xid.)
 
 Guarantees: `committed` is said only after the commit; what raised is undone and told in words, its neighbours
-are committed; nothing that was committed is done again, or told to have failed. If the task ends after all, everybody who waits hears of it, and so does the gateway.
+are committed; nothing that was committed is done again, or told to have failed. If the task ends after all,
+everybody who waits hears of it, and so does the gateway.
 """
 
 from __future__ import annotations

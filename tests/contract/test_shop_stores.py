@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
-from gateway.apps.shop.faces import open_carts
+from gateway.apps.shop.opening import open_carts
 from gateway.apps.shop.store import Bounds, Cart, CartLine, Moment, ShopKey, ShopStore
 from gateway.apps.shop.store_memory import MemoryShopStore
 from gateway.apps.shop.store_sqlite import SqliteShopStore

@@ -17,9 +17,7 @@ LATER: Final = {
     "test_disabled_people": (),
     "test_kept_tenants": (),
     "test_ledger_stores": (),
-    "test_products": (),
     "test_search_stores": (),
-    "test_shop_stores": (),
     "test_stores": ("chose", "a_sequence"),
 }
 """What PostgreSQL has not yet: modules, and parts of the names of their tests."""

@@ -15,11 +15,12 @@ import pytest
 from gateway.errors import StoreFailed
 from gateway.events import facts as ev
 from gateway.events.facts import Event, EventData
+from gateway.stores import stretches
 from gateway.stores.contract import Founding, Store
 from gateway.stores.labels import LabelChange, Labels
 from gateway.stores.search import Match, Matches, SearchPlace, words_of
 from gateway.stores.sessions import Forking
-from gateway.stores.sqlite import search, search_index
+from gateway.stores.sqlite import search
 from gateway.stores.sqlite.store import SqliteStore
 from tests.contract.engines import ENGINES, Collector, filled, record, tombstone
 from tests.patience import within
@@ -172,7 +173,7 @@ async def test_a_message_that_was_withdrawn_is_not_found(store: Store) -> None:
 async def test_of_a_waiting_message_that_was_changed_only_the_new_text_is_found(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_index, "STRETCH_CHARACTERS", 20)
+    monkeypatch.setattr(stretches, "STRETCH_CHARACTERS", 20)
 
     def waits(seq: int, text: str) -> list[Event]:
         message = ev.MessageAdded("u9", "user", text, "t9")
@@ -319,9 +320,9 @@ async def test_the_index_goes_on_after_a_restart_where_it_was(
 async def test_long_logs_are_cut_between_turns_and_short_ends_are_made_anew(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_index, "STRETCH_CHARACTERS", 200)
-    monkeypatch.setattr(search_index, "PAGE_EVENTS", 7)
-    monkeypatch.setattr(search_index, "PAGES_MOST", 2)
+    monkeypatch.setattr(stretches, "STRETCH_CHARACTERS", 200)
+    monkeypatch.setattr(stretches, "PAGE_EVENTS", 7)
+    monkeypatch.setattr(stretches, "PAGES_MOST", 2)
     async with opened(tmp_path) as store:
         for number in range(24):
             seq = 1 + 10 * number

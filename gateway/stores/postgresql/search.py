@@ -1,4 +1,4 @@
-"""`SearchStore` in PostgreSQL: the filters that SQLite's store has, too (gateway/stores/grams.py), and the log.
+"""`SearchStore` in PostgreSQL: the log, and the filters that SQLite's store has, too (stores/grams.py).
 
 No extension is needed, and no second copy of the texts is kept, nor anything that could be read back into
 them. A search looks into the stretches of one owner's logs that the filters let pass, and into what no filter
@@ -36,9 +36,7 @@ _SAID: Final = (
     " AND (position('text_delta'::bytea IN body) > 0 OR position('message_added'::bytea IN body) > 0))"
 )
 """True if there is a text behind the mark, or what looks like one."""
-_SWEEP: Final = (
-    f"SELECT id, {_SAID} FROM sessions AS s WHERE id <= $1 ORDER BY id DESC LIMIT $2"  # noqa: S608 - literals
-)
+_SWEEP: Final = f"SELECT id, {_SAID} FROM sessions AS s WHERE id <= $1 ORDER BY id DESC LIMIT $2"  # noqa: S608 - literals
 _SESSIONS: Final = (
     "SELECT id, session_id, title, last_active_at, key FROM sessions"
     " WHERE owner = $1 AND last_active_at <= $2"

@@ -50,9 +50,7 @@ async def keep(connection: Statements, done: Sequence[Gathering]) -> None:
     keys = {row[0]: row[1] for row in found}
     there = [one for one in done if one.key is not None and keys.get(one.row_id) == one.key]
     replaced = [(one.row_id, one.replaces) for one in there if one.replaces is not None]
-    made = [
-        (one.row_id, s.after, s.through, s.characters, s.grams) for one in there for s in one.stretches
-    ]
+    made = [(one.row_id, s.after, s.through, s.characters, s.grams) for one in there for s in one.stretches]
     marks = [(one.row_id, one.mark) for one in there]
     withdrawn = [(one.row_id, name) for one in there for name in one.withdrawn]
     for statement, rows in ((_DROP, replaced), (_KEEP, made), (_MARK, marks), (WITHDRAW, withdrawn)):

@@ -6,6 +6,7 @@ imported by its folder alone.
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -59,7 +60,25 @@ def _sqlite_file(path: pathlib.Path, options: Options) -> Store:
     )
 
 
-ENGINES: Final[dict[str, Callable[[str, Options], Store]]] = {"memory": _memory, "sqlite": _sqlite}
+def _postgresql(url: str, options: Options) -> Store:
+    try:  # its library is there only for those who ask for it
+        module = importlib.import_module("gateway.stores.postgresql.store")
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise ConfigError([f"store: for PostgreSQL: {INSTALL_POSTGRESQL}"]) from None
+    store: Store = module.PostgresqlStore(
+        url, migrations=options.migrations, on_commit=options.on_commit, on_end=options.on_end
+    )
+    return store
+
+
+INSTALL_POSTGRESQL: Final = "pip install 'agent-gateway[postgres]'"
+
+ENGINES: Final[dict[str, Callable[[str, Options], Store]]] = {
+    **{"memory": _memory, "sqlite": _sqlite},
+    **{"postgresql": _postgresql, "postgres": _postgresql},
+}
 """By scheme; given the whole URL."""
 
 

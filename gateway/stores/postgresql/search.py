@@ -30,10 +30,14 @@ from gateway.stores.stretches import Gathering
 SWEPT_AT_ONCE: Final = 500
 INDEX_PAGES: Final = 20
 """One call of `index` reads about so many pages."""
+_IS_TEXT: Final = " OR ".join(
+    f"""position('"type":"{kind.__struct_config__.tag}"'::bytea IN body) > 0"""
+    for kind in (ev.TextDelta, ev.MessageAdded)
+)
 _SAID: Final = (
-    "EXISTS (SELECT FROM events WHERE session = s.id"
+    "EXISTS (SELECT FROM events WHERE session = s.id"  # noqa: S608 - literals
     " AND seq > coalesce((SELECT through FROM search_marks WHERE session = s.id), 0)"
-    " AND (position('text_delta'::bytea IN body) > 0 OR position('message_added'::bytea IN body) > 0))"
+    f" AND ({_IS_TEXT}))"
 )
 """True if there is a text behind the mark, or what looks like one."""
 _SWEEP: Final = f"SELECT id, {_SAID} FROM sessions AS s WHERE id <= $1 ORDER BY id DESC LIMIT $2"  # noqa: S608 - literals

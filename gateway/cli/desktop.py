@@ -83,7 +83,7 @@ def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
 def _check_version(config: Config) -> None:
     """Never migrates a file under a gateway that runs."""
     path = config.database_path
-    if not is_held(config.data_path) or config.is_in_memory or not path.exists():
+    if not is_held(config.data_path) or config.is_in_memory or config.is_on_postgresql or not path.exists():
         return
     if not is_current(path, migrations_of(config)):
         raise StoreFailed(

@@ -138,7 +138,7 @@ class Server:
                 stderr=log,
                 cwd=self.directory,
                 start_new_session=True,
-                **_as_ordinary(),
+                **as_ordinary(),
             )
         async with within(START_SECONDS):
             while not await self._answers():
@@ -186,7 +186,7 @@ async def postgres(
 def _initialise(place: pathlib.Path) -> None:
     asked = ("--no-sync", "-A", "trust", "-U", ROLE, "-E", "UTF8", "--locale=C", "-D", str(place / "data"))
     subprocess.run(
-        (str(programs() / "initdb"), *asked), check=True, capture_output=True, cwd=place, **_as_ordinary()
+        (str(programs() / "initdb"), *asked), check=True, capture_output=True, cwd=place, **as_ordinary()
     )
 
 
@@ -195,13 +195,13 @@ def _place(directory: pathlib.Path | None) -> Iterator[pathlib.Path]:
     """A folder that the ordinary user may reach, which a test's own folder is not."""
     with tempfile.TemporaryDirectory(prefix="postgres-", dir=directory) as made:
         place = pathlib.Path(made)
-        if "user" in (who := _as_ordinary()):
+        if "user" in (who := as_ordinary()):
             os.chown(place, who["user"], who["group"])
         yield place
 
 
 @functools.cache
-def _as_ordinary() -> dict[str, Any]:
+def as_ordinary() -> dict[str, Any]:
     """How subprocess starts it as somebody else, if we are root, whom it refuses."""
     if os.geteuid() != 0:
         return {}

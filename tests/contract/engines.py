@@ -33,7 +33,7 @@ class Engine(NamedTuple):
     def made(self, directory: pathlib.Path) -> Store:
         """The store, not yet opened; the same again for the same directory."""
         if self.url == POSTGRESQL:
-            url = _DATABASES.get(directory) or shared_database("contract", _migrated)
+            url = _DATABASES.get(directory) or shared_database("contract", migrated)
             _DATABASES[directory] = url
             return open_store(url, Options(migrations=ON_POSTGRESQL))
         return open_store(self.url.format(directory=directory), Options(migrations=MIGRATIONS))
@@ -42,7 +42,7 @@ class Engine(NamedTuple):
 _DATABASES: Final[dict[pathlib.Path, str]] = {}
 
 
-async def _migrated(url: str) -> None:
+async def migrated(url: str) -> None:
     store = open_store(url, Options(migrations=ON_POSTGRESQL))
     await store.open()
     await store.close()

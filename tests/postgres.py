@@ -183,6 +183,31 @@ async def postgres(
             await server.stop()
 
 
+@contextlib.asynccontextmanager
+async def standby(primary: Server) -> AsyncIterator[Server]:
+    """A server that follows another one, whose commits wait for it from then on."""
+    with _place(None) as place:
+        asked = ("-d", primary.url("postgres"), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        command = (str(programs() / "pg_basebackup"), *asked, "-D", str(place / "data"))
+        run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=place, **as_ordinary())
+        await asyncio.to_thread(run, command)
+        server = Server(place, is_durable=True)
+        try:
+            await server.start()
+            async with primary.connection() as connection:
+                await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                await connection.execute("SELECT pg_reload_conf()")
+                async with within(START_SECONDS):
+                    while await connection.fetchval(_FOLLOWED) != "sync":
+                        await asyncio.sleep(0.02)
+            yield server
+        finally:
+            await server.stop()
+
+
+_FOLLOWED: Final = "SELECT min(sync_state) FROM pg_stat_replication"
+
+
 def _initialise(place: pathlib.Path) -> None:
     asked = ("--no-sync", "-A", "trust", "-U", ROLE, "-E", "UTF8", "--locale=C", "-D", str(place / "data"))
     subprocess.run(

@@ -28,9 +28,11 @@ from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock
 from gateway.models.ledger import ledger_of
 from gateway.sessions.host import MCP_PATH
+from gateway.sessions.membership import SINGLE, Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
+from gateway.stores.contract import Store
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -68,6 +70,7 @@ class Gateway:
         store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
         self.spawner, self.peers = self.workers.spawner, self.workers.peers
+        self.membership = self._membership(config, store, clock, metrics)
         self.ledger = ledger_of(lambda: self.config, store.ledger, metrics=metrics, clock=clock)
         self.auth = Authentication(
             lambda: self.config, store, budgets=self.ledger.budgets, metrics=metrics, clock=clock
@@ -81,6 +84,7 @@ class Gateway:
             ledger=self.ledger,
             metrics=metrics,
             clock=clock,
+            membership=self.membership,
         )
         self.services, self.manager = self.sessions.services, self.sessions.manager
         self.reaper, self.audit = self.sessions.reaper, self.sessions.for_faces.audit
@@ -147,6 +151,7 @@ class Gateway:
             passes=self.services.workers.passes,
             tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
+            check_place=_nothing if self.membership is None else self.membership.check,
         )
         self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
@@ -165,6 +170,23 @@ class Gateway:
         self.services.current.config = self.auth.kept_tenants.applied(self.config)
         self.gate.look_again()
         self.reloading.close_those_of_disabled_tenants()
+
+    def _membership(self, config: Config, store: Store, clock: Clock, metrics: Metrics) -> Membership | None:
+        if store.directory is None:
+            return None
+
+        def on_fenced(words: str) -> None:
+            metrics.fenced.inc()
+            self._on_store_end(words)
+
+        return Membership(
+            store.directory,
+            name=SINGLE,
+            config=config.cluster,
+            monotonic=clock.monotonic,
+            hold_to=self.spawner.hold_to,
+            on_fenced=on_fenced,
+        )
 
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
@@ -225,8 +247,13 @@ class Gateway:
             stack.callback(self.audit.close)
             stack.push_async_callback(asyncio.to_thread, services.tracer.close)
             await self.workers.clear()
+            if self.membership is not None:  # which is given back after the last commit
+                stack.push_async_callback(self.membership.leave)
+                await stack.enter_async_context(self.tasks.running({"lease": self.membership.beat_for_ever}))
             await store.open()
             stack.push_async_callback(store.close)
+            if self.membership is not None:
+                await self.membership.join()
             await self.ledger.open()
             stack.push_async_callback(self.ledger.close)
             await self.auth.open()
@@ -256,6 +283,10 @@ class Gateway:
             loading = asyncio.create_task(loaded(*_needed_soon(self.config)), name="libraries")
             stack.push_async_callback(asyncio.wait, [loading])
             yield
+
+
+def _nothing() -> None:
+    """Nothing keeps this gateway from changing what it stores."""
 
 
 def _needed_soon(config: Config) -> list[str]:

@@ -210,7 +210,7 @@ class Ping(Struct, frozen=True, kw_only=True, tag="ping"):
     """Asks for a sign of life."""
 
 
-class Alive(Struct, frozen=True, kw_only=True, tag="alive"):
+class GoOn(Struct, frozen=True, kw_only=True, tag="go_on"):
     """Until when the gateway may work: past that every worker rests, and past the end it is killed, unless
     another such word comes before. Nanoseconds of CLOCK_MONOTONIC, which is one for the whole machine.
     """
@@ -282,7 +282,7 @@ class Pong(Struct, frozen=True, kw_only=True, tag="pong"):
     """The answer to a Ping."""
 
 
-ToForkServer = Spawn | Stop | Reach | Ping | Alive
+ToForkServer = Spawn | Stop | Reach | Ping | GoOn
 FromForkServer = Ready | Started | Failed | ProcessEnded | Pong
 
 decode_order: Final = msgspec.json.Decoder(ToForkServer).decode

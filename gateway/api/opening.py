@@ -71,6 +71,7 @@ class OwnFaces:
             is_draining=lambda: manager.is_draining,
             has_forkserver=lambda: workers.spawner.is_ready,
             tasks_down=lambda: tasks.down,
+            membership=sessions.services.membership,
         )
         config, metrics = services.config, services.metrics
         self.pulse = Pulse(

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
+from gateway.stores.directory import Directory
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.labels import LabelStore
 from gateway.stores.ledger import LedgerStore
@@ -43,6 +44,10 @@ class Store(Protocol):
     @property
     def tables(self) -> Tables:
         """For applications: tables of their own, beside the sessions."""
+
+    @property
+    def directory(self) -> Directory | None:
+        """The gateways that use it; None if it is this one's alone."""
 
     async def open(self) -> None:
         """Makes the store ready. Raises StoreFailed, with what to do, if it cannot be."""

@@ -33,10 +33,10 @@ from gateway.workers.spawner import PASSED_VARIABLES, StartFailed, StderrTail
 from gateway.workers.waiting import until_readable
 from worker import spec
 from worker.spec import (
-    Alive,
     EndCause,
     Exit,
     Failed,
+    GoOn,
     Ping,
     Pong,
     ProcessEnded,
@@ -332,7 +332,7 @@ class ForkServerLink:
         self._workers[order.id] = new
         self._put(spec.encode(order) + b"\n" + spec.encode(new.request), fds)
 
-    def send(self, order: Stop | Reach | Alive, *fds: int) -> None:
+    def send(self, order: Stop | Reach | GoOn, *fds: int) -> None:
         """Sends an order, with descriptors that are closed here."""
         self._put(spec.encode(order), fds)
 

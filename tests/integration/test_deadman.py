@@ -13,7 +13,7 @@ from gateway.workers.spawner import StartFailed
 from tests.patience import soon
 from tests.shared import crowding
 from tests.walls import PYTHON, Inmate, Yard, yard
-from worker.spec import Alive, Profile, Stop
+from worker.spec import GoOn, Profile, Stop
 
 TICKS = (
     "import os, time\n"
@@ -33,10 +33,10 @@ FAR = 3600_000 * MILLISECOND
 FREEZERS = [("strict", "auto"), ("basic", "off"), ("none", "off")]
 
 
-def in_ms(until: float, end: float) -> Alive:
+def in_ms(until: float, end: float) -> GoOn:
     """So many milliseconds from now."""
     now = time.monotonic_ns()
-    return Alive(until_ns=now + round(until * MILLISECOND), end_ns=now + round(end * MILLISECOND))
+    return GoOn(until_ns=now + round(until * MILLISECOND), end_ns=now + round(end * MILLISECOND))
 
 
 def ticks(inmate: Inmate) -> list[int]:

@@ -18,7 +18,7 @@ from typing import Final, Literal
 
 from worker.forkserver import tree
 from worker.forkserver.groups import Group
-from worker.spec import Alive
+from worker.spec import GoOn
 
 LOOK_MILLISECONDS: Final = 50
 """How often it is looked whether what rests still does: a process may have been on its way to another."""
@@ -33,30 +33,30 @@ class Watch:
     """What the gateway's last word means now."""
 
     def __init__(self) -> None:
-        self._alive: Alive | None = None
+        self._word: GoOn | None = None
 
-    def hear(self, alive: Alive) -> None:
+    def hear(self, word: GoOn) -> None:
         """The gateway's word; the last one counts."""
-        self._alive = alive
+        self._word = word
 
     @property
     def is_on(self) -> bool:
         """True if the gateway has said until when it may work."""
-        return self._alive is not None
+        return self._word is not None
 
     def rule(self, now_ns: int) -> Rule:
         """What workers do at this moment of CLOCK_MONOTONIC."""
-        if self._alive is None or now_ns < self._alive.until_ns:
+        if self._word is None or now_ns < self._word.until_ns:
             return "go"
-        return "rest" if now_ns < self._alive.end_ns else "end"
+        return "rest" if now_ns < self._word.end_ns else "end"
 
     def pause(self, now_ns: int) -> int | None:
         """Milliseconds until there is something to do; None: only if the gateway says so."""
-        if self._alive is None or self.rule(now_ns) == "end":
+        if self._word is None or self.rule(now_ns) == "end":
             return None
         if self.rule(now_ns) == "rest":
-            return min(LOOK_MILLISECONDS, _milliseconds(self._alive.end_ns - now_ns))
-        return _milliseconds(self._alive.until_ns - now_ns)
+            return min(LOOK_MILLISECONDS, _milliseconds(self._word.end_ns - now_ns))
+        return _milliseconds(self._word.until_ns - now_ns)
 
 
 class Rest:

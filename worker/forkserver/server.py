@@ -41,10 +41,10 @@ from worker.forkserver.resting import Rest, Rule, Watch
 from worker.sandbox import kernel
 from worker.sandbox import walls as sandbox
 from worker.spec import (
-    Alive,
     EndCause,
     Exit,
     Failed,
+    GoOn,
     Ping,
     Pong,
     ProcessEnded,
@@ -212,7 +212,7 @@ class ForkServer:
             self._send(Pong())
         elif isinstance(order, Stop):
             self._stop(order)
-        elif isinstance(order, Alive):
+        elif isinstance(order, GoOn):
             self._watch.hear(order)
         elif isinstance(order, Reach):
             self._reach(order, fds)

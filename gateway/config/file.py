@@ -36,6 +36,8 @@ _PREFIX: Final = "AGENT_GATEWAY_"
 _MASK: Final = "…"
 _SECRET_KEYS: Final = ("key", "secret", "env", "home_files")
 """Keys whose values are never shown."""
+_PASSWORD: Final = re.compile(r"(://[^:/?#@]*:).*@")
+_PARAMETER: Final = re.compile(r"([?&][^=&]*password=)[^&]*", re.IGNORECASE)
 SECRET_BYTES: Final = 32
 
 
@@ -113,7 +115,15 @@ def _shown(name: str, value: Any) -> str:
     secrets |= {"env", "home_files"}
     is_secret = parts[-1] in _SECRET_KEYS or bool(secrets.intersection(parts[:-1]))
     is_secret = is_secret or (name == "egress.proxy" and "@" in value)
+    if name == "store":
+        value = without_password(value)
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
+
+
+def without_password(url: str) -> str:
+    """A URL of a store as it may be shown: a password may be before the `@`, or among the parameters."""
+    shown = _PASSWORD.sub(rf"\1{_MASK}@", url)
+    return _PARAMETER.sub(rf"\1{_MASK}", shown)
 
 
 # -- reading ----------------------------------------------------------------------------------------------

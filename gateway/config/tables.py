@@ -51,7 +51,11 @@ DEFAULT_TENANT: Final = "default"
 SQLITE_SCHEME: Final = "sqlite:///"
 NICEST: Final = 19
 """nice(2)."""
-STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
+POSTGRESQL_SCHEMES: Final = ("postgresql", "postgres")
+STORE_SCHEMES: Final = {
+    **{"sqlite": "sqlite:///FILE", "memory": "memory://"},
+    **dict.fromkeys(POSTGRESQL_SCHEMES, "postgresql://USER@HOST/DATABASE"),
+}
 """What `store` may begin with, and how it is written."""
 
 
@@ -846,7 +850,9 @@ class Config(Table, frozen=True, kw_only=True):
     data_dir: AtStart[str] = ""
     """Where sessions keep their files; empty: the user's data home."""
     store: AtStart[str] = ""
-    """`sqlite:///FILE` or `memory://`; empty: gateway.db in the data directory."""
+    """`sqlite:///FILE`, `postgresql://USER:PASSWORD@HOST/DATABASE` or `memory://`; empty: gateway.db in the
+    data directory.
+    """
     tables: dict[str, Table] = field(default_factory=dict)
     """The tables of applications, by their names in the file; one that is missing is all defaults."""
 
@@ -854,7 +860,7 @@ class Config(Table, frozen=True, kw_only=True):
         is_file = self.store.startswith(SQLITE_SCHEME) and bool(
             self.store.removeprefix(SQLITE_SCHEME).strip("/")
         )
-        if self.store and not self.is_in_memory and not is_file:
+        if self.store and not (self.is_in_memory or self.is_on_postgresql or is_file):
             scheme, separator, _ = self.store.partition(":")
             yield unknown_store(scheme if separator and scheme not in STORE_SCHEMES else "")
 
@@ -864,9 +870,16 @@ class Config(Table, frozen=True, kw_only=True):
         return self.store in ("memory:", "memory://")
 
     @property
+    def is_on_postgresql(self) -> bool:
+        """True if what is stored is in a database of PostgreSQL's."""
+        scheme, separator, rest = self.store.partition("://")
+        return scheme in POSTGRESQL_SCHEMES and bool(separator and rest)
+
+    @property
     def database_path(self) -> pathlib.Path:
-        """The file of the SQLite store."""
-        named = self.store.removeprefix(SQLITE_SCHEME)
+        """The file of the SQLite store; where it would be, if another is used."""
+        is_named = self.store.startswith(SQLITE_SCHEME)
+        named = self.store.removeprefix(SQLITE_SCHEME) if is_named else ""
         return pathlib.Path("/" + named.lstrip("/")) if named else self.data_path / DATABASE_NAME
 
     def of(self, kind: type[S]) -> S:
@@ -913,7 +926,7 @@ class Config(Table, frozen=True, kw_only=True):
 
 def unknown_store(scheme: str) -> str:
     """What to say of a store of no known kind; no more of its URL, which may hold a password."""
-    known = " or ".join(STORE_SCHEMES.values())
+    known = " or ".join(dict.fromkeys(STORE_SCHEMES.values()))
     return f"store: no kind of store is called {scheme!r}: {known}" if scheme else f"store: {known}"
 
 

@@ -1,4 +1,4 @@
-"""A gateway's lease on its store: may it work now, and which of the others have died? Pure.
+"""A gateway's lease on its store: may it work now? Pure.
 
     JOINING ──joined──► HELD ◄──answered, and still mine── DOUBTFUL
                         │ │ └──no answer for lease_seconds──► │ │
@@ -6,19 +6,18 @@
                         │         │    └──left──► GONE          │
                         └─────────┴──my row is gone──► FENCED ◄─┘
 
-Only clocks of this machine that are never set take part. A lease counts from before the beat was sent,
-another node's death from after its beat was seen: so when one gateway takes another's row away, the other one
-has known for a while that it may not work any more.
+Only a clock of this machine that is never set takes part. A lease counts from before the beat was sent;
+others count its silence from after they have seen the beat (`gateway.stores.sightings`). So when another
+gateway takes its row away, this one has known for a while that it may not work any more.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Final
 
 from gateway.errors import BrokenInvariant
-from gateway.stores.directory import NodeRow
 
 
 class LeaseState(enum.StrEnum):
@@ -110,7 +109,7 @@ class Lease:
 
     def fence(self) -> None:
         """The store says that it is not this gateway's any more."""
-        if not self.has_ended:
+        if not self.has_ended and self.state is not LeaseState.JOINING:
             self._move(LeaseState.FENCED)
 
     def drain(self) -> None:
@@ -123,30 +122,3 @@ class Lease:
         self.drain()
         if not self.has_ended:
             self._move(LeaseState.GONE)
-
-
-class Sightings:
-    """The beats of others, by this gateway's own clock."""
-
-    def __init__(self, *, lease_seconds: float) -> None:
-        self._lease_seconds = lease_seconds
-        self._seen: dict[int, tuple[NodeRow, float]] = {}
-        """By id: the row, and when it was first seen with this beat."""
-        self._last_at = float("-inf")
-
-    def forget(self) -> None:
-        """A beat of one's own was not answered: perhaps nobody's was."""
-        self._seen.clear()
-
-    def see(self, others: Iterable[NodeRow], *, at: float) -> list[NodeRow]:
-        """What an answer said that came at this moment; those that have died by it. Silence is counted only
-        while one's own answers come often.
-        """
-        if at - self._last_at > self._lease_seconds / 2:
-            self.forget()
-        self._last_at = at
-        before, self._seen = self._seen, {}
-        for row in others:
-            known = before.get(row.id)
-            self._seen[row.id] = known if known is not None and known[0].beat == row.beat else (row, at)
-        return [row for row, since in self._seen.values() if at - since >= self._lease_seconds]

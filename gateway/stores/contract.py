@@ -6,11 +6,11 @@ Each concern has a module and a protocol of its own beside this one. An engine i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
-from gateway.stores.directory import Directory
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.labels import LabelStore
 from gateway.stores.ledger import LedgerStore
@@ -28,6 +28,7 @@ from gateway.stores.usage import UsageStore
 __all__ = [
     "READ_BYTES",
     "Founding",
+    "OnBeat",
     "OwnerTotal",
     "Remembered",
     "SessionRecord",
@@ -38,6 +39,10 @@ __all__ = [
 ]
 
 
+OnBeat = Callable[[float, bool], None]
+"""Told when a beat was sent, by time.monotonic(), and if this gateway's row was still there."""
+
+
 class Store(Protocol):
     """All concerns of one engine, which are opened and closed together."""
 
@@ -46,8 +51,8 @@ class Store(Protocol):
         """For applications: tables of their own, beside the sessions."""
 
     @property
-    def directory(self) -> Directory | None:
-        """The gateways that use it; None if it is this one's alone."""
+    def is_shared(self) -> bool:
+        """True if another gateway could take it over; then `Options.on_beat` hears that this one has it."""
 
     async def open(self) -> None:
         """Makes the store ready. Raises StoreFailed, with what to do, if it cannot be."""

@@ -14,8 +14,12 @@ from gateway.stores.contract import SessionRecord, Store, Tombstone
 from gateway.stores.opening import Options, migrations_of, open_store
 from gateway.stores.sqlite import writer
 from tests.patience import within
+from tests.postgres import shared_database
 
 MIGRATIONS: Final = migrations_of(Config())
+ON_POSTGRESQL: Final = [one for one in MIGRATIONS if (one.directory / "postgresql").is_dir()]
+POSTGRESQL: Final = "postgresql:"
+"""A database of its own on the server that all tests share."""
 
 
 class Engine(NamedTuple):
@@ -26,8 +30,21 @@ class Engine(NamedTuple):
     settings: tuple[tuple[object, str, object], ...] = ()
 
     def made(self, directory: pathlib.Path) -> Store:
-        """The store, not yet opened."""
+        """The store, not yet opened; the same again for the same directory."""
+        if self.url == POSTGRESQL:
+            url = _DATABASES.get(directory) or shared_database("contract", _migrated)
+            _DATABASES[directory] = url
+            return open_store(url, Options(migrations=ON_POSTGRESQL))
         return open_store(self.url.format(directory=directory), Options(migrations=MIGRATIONS))
+
+
+_DATABASES: Final[dict[pathlib.Path, str]] = {}
+
+
+async def _migrated(url: str) -> None:
+    store = open_store(url, Options(migrations=ON_POSTGRESQL))
+    await store.open()
+    await store.close()
 
 
 ENGINES: Final = {
@@ -36,6 +53,7 @@ ENGINES: Final = {
     "sqlite, settled at once": Engine(
         "sqlite:///{directory}/gateway.db", settings=((writer, "SETTLE_ROWS", 1),)
     ),
+    "postgresql": Engine(POSTGRESQL),
 }
 
 

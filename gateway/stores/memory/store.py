@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from gateway.events.facts import Event, SessionInfo
 from gateway.stores.database import MemoryTables
-from gateway.stores.directory import Directory
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
 from gateway.stores.memory.ledger import MemoryLedger
 from gateway.stores.memory.logs import MemoryLogs
@@ -18,7 +17,7 @@ from gateway.stores.memory.tenants import MemoryTenants
 class MemoryStore:
     """`Store` in dictionaries."""
 
-    directory: Directory | None = None
+    is_shared = False
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         """`max_events`, `max_bytes`: of each session; the oldest events are dropped past them."""

@@ -1,25 +1,23 @@
-"""Connections to PostgreSQL, and what goes wrong with them in words.
+"""Connections to PostgreSQL.
 
 A pool reads; the one that writes is the writer's own (writer.py). Behind a pooler that gives a connection to
 somebody else after each transaction nothing may be prepared and kept, which is found out by asking: the
 number of the process that answers is not the one that greeted us.
-
-Guarantees: what an address or a driver's error says of passwords is never repeated.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 import asyncpg
 
-from gateway.errors import GatewayError, StoreFailed, StoreFull
+from gateway.errors import StoreFailed
 from gateway.stores.database import Statements
-
-log = logging.getLogger(__name__)
+from gateway.stores.postgresql import texts
+from gateway.stores.postgresql.errors import is_gone, worded
 
 T = TypeVar("T")
 
@@ -29,31 +27,56 @@ CONNECT_SECONDS: Final = 10.0
 """How long a new connection may take."""
 KEPT_STATEMENTS: Final = 100
 """How many prepared statements a connection keeps, unless it is behind a pooler."""
-_FULL: Final = ("53100", "53200")
-"""disk_full, out_of_memory."""
-
-
-def worded(error: Exception) -> GatewayError:
-    """An error of the driver as one of ours; one of ours stays."""
-    if isinstance(error, GatewayError):
-        return error
-    if isinstance(error, asyncpg.PostgresError) and error.sqlstate in _FULL:
-        return StoreFull()
-    if isinstance(error, asyncpg.PostgresError):
-        return StoreFailed(f"PostgreSQL refused: {error.args[0] if error.args else type(error).__name__}.")
-    return StoreFailed(f"PostgreSQL does not answer ({type(error).__name__}).")
+SILENT_SECONDS: Final = 5
+"""A peer that does not even confirm what it was sent is gone after so long."""
+_SERVER_SETTINGS: Final = {
+    "application_name": "agent-gateway",
+    "tcp_keepalives_idle": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "3",
+}
+"""So that a server finds out that we are gone, and lets go of what we hold."""
 
 
 async def connect(url: str, *, keeps: bool) -> Any:
     """A connection of its own; `keeps` prepared statements. Raises what asyncpg raises, or OSError."""
-    return await asyncpg.connect(
-        url, timeout=CONNECT_SECONDS, statement_cache_size=KEPT_STATEMENTS if keeps else 0
+    connection = await asyncpg.connect(url, **_options(keeps=keeps))
+    await prepare(connection)
+    return connection
+
+
+def _options(*, keeps: bool) -> dict[str, Any]:
+    return {
+        "timeout": CONNECT_SECONDS,
+        "statement_cache_size": KEPT_STATEMENTS if keeps else 0,
+        "server_settings": _SERVER_SETTINGS if keeps else None,
+    }
+
+
+async def prepare(connection: Any) -> None:
+    """Makes a new connection one of ours: texts without loss, and a peer that vanished is noticed."""
+    await connection.set_type_codec(
+        "text", schema="pg_catalog", encoder=texts.kept, decoder=texts.given, format="text"
     )
+    transport = getattr(connection, "_transport", None)
+    found = transport.get_extra_info("socket") if transport is not None else None
+    if found is None or found.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    for option, value in _keepalive():
+        found.setsockopt(*option, value)
+
+
+def _keepalive() -> list[tuple[tuple[int, int], int]]:
+    probes = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": SILENT_SECONDS - 2}
+    probes["TCP_USER_TIMEOUT"] = 1000 * SILENT_SECONDS
+    known = [(name, value) for name, value in probes.items() if hasattr(socket, name)]
+    options = [((socket.IPPROTO_TCP, getattr(socket, name)), value) for name, value in known]
+    return [((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1), *options]
 
 
 async def is_pooled(url: str) -> bool:
     """True if a pooler is between us and the server."""
-    connection = await connect(url, keeps=False)
+    connection = await asyncpg.connect(url, **_options(keeps=False))
     try:
         return bool(connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"))
     finally:
@@ -70,11 +93,7 @@ class Readers:
     async def open(self, *, keeps: bool) -> None:
         """Raises what asyncpg raises, or OSError."""
         self._pool = await asyncpg.create_pool(
-            self._url,
-            min_size=1,
-            max_size=READERS,
-            timeout=CONNECT_SECONDS,
-            statement_cache_size=KEPT_STATEMENTS if keeps else 0,
+            self._url, min_size=1, max_size=READERS, init=prepare, **_options(keeps=keeps)
         )
 
     async def close(self) -> None:
@@ -97,9 +116,7 @@ class Readers:
             try:
                 async with self.one() as connection:
                     return await act(connection)
-            except (OSError, asyncpg.InterfaceError, asyncpg.PostgresConnectionError) as error:
-                if is_last:
+            except (OSError, ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+                if is_last or not is_gone(error):
                     raise worded(error) from error
-            except asyncpg.PostgresError as error:
-                raise worded(error) from error
         raise AssertionError("unreachable")

@@ -30,8 +30,8 @@ _NOTED: Final = (
 
 
 async def migrate(connection: Any, packages: Sequence[Migrations]) -> None:
-    """Applies what a database has not had. Raises StoreFailed if a newer program wrote it, or if a package has
-    nothing for PostgreSQL.
+    """Applies what a database has not had. Raises StoreFailed if a newer program wrote it, or if a package
+    has nothing for PostgreSQL.
     """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import asyncpg
 
+from gateway.errors import StoreFailed
+from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlProjection, Statements
-from gateway.stores.directory import Directory
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import schema
-from gateway.stores.postgresql.connections import Readers, connect, is_pooled, worded
+from gateway.stores.postgresql.connections import Readers, connect, is_pooled
+from gateway.stores.postgresql.errors import worded
+from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
+from gateway.stores.postgresql.logs import PostgresqlLogs
+from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
+from gateway.stores.postgresql.tombstones import PostgresqlTombstones
+from gateway.stores.postgresql.writer import Act, PostgresqlWriter
 
 T = TypeVar("T")
 
@@ -20,15 +26,38 @@ T = TypeVar("T")
 class PostgresqlStore:
     """`Store` in one database."""
 
-    directory: Directory | None = None
+    is_shared = True
 
-    def __init__(self, url: str, *, migrations: Sequence[Migrations] = ()) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        migrations: Sequence[Migrations] = (),
+        on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
+        on_end: Callable[[str], None] = lambda _words: None,
+    ) -> None:
+        """`migrations`: of applications. `on_commit` hears how many seconds a commit took and if it was done,
+        `on_end` that nothing can be stored any more.
+        """
         self._url = url
         self._migrations = migrations
+        self._on_commit = on_commit
+        self.on_end = on_end
         self._projections: dict[type, list[PostgresqlProjection]] = {}
+        self._erases: list[Erase] = []
+        """What other concerns delete with a session."""
         self._readers = Readers(url)
-        self._writes: Any = None
-        self._lock = asyncio.Lock()
+        self._writer: PostgresqlWriter | None = None
+        self.sessions = PostgresqlSessions(
+            self,
+            append=self._append,
+            write_soon=self._write_soon,
+            erases=self._erases,
+            on_delete=self._deleted,
+        )
+        self.logs = PostgresqlLogs(self, writer=lambda: self._writer)
+        self.tombstones = PostgresqlTombstones(self)
+        self.idempotency = PostgresqlIdempotency(self)
 
     @property
     def tables(self) -> PostgresqlStore:
@@ -40,33 +69,59 @@ class PostgresqlStore:
         for kind in kinds:
             self._projections.setdefault(kind, []).append(act)
 
+    def _deleted(self, key: str) -> None:
+        if self._writer is not None:
+            self._writer.drop_claim(key)
+
+    async def _append(self, connection: Statements, row_id: int, events: Sequence[Event]) -> None:
+        if self._writer is not None:
+            await self._writer.append(connection, [(row_id, events)])
+
+    def _write_soon(self, act: Act) -> None:
+        if self._writer is not None:
+            self._writer.call_soon(act)
+
     async def open(self) -> None:
         """Raises StoreFailed if it cannot be."""
         try:
             keeps = not await is_pooled(self._url)
-            self._writes = await connect(self._url, keeps=keeps)
-            await schema.migrate(self._writes, self._migrations)
+            connection = await connect(self._url, keeps=keeps)
+            await schema.migrate(connection, self._migrations)
             await self._readers.open(keeps=keeps)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            node = await connection.fetchval(
+                "INSERT INTO nodes (name, place, has_lock) VALUES (gen_random_uuid()::text, '', false)"
+                " RETURNING id"
+            )
+            await connection.close()
+        except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise worded(error) from error
+        self._writer = PostgresqlWriter(
+            lambda: connect(self._url, keeps=keeps),
+            node=node,
+            on_commit=self._on_commit,
+            on_end=lambda words: self.on_end(words),
+        )
+        self._writer.projections = self._projections
+        self._writer.start()
 
     async def close(self) -> None:
-        """Lets go."""
+        """Commits what is enqueued and lets go."""
+        if self._writer is not None:
+            await self._writer.stop()
         await self._readers.close()
-        if self._writes is not None:
-            await self._writes.close()
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:
         """Runs `act` on a connection that reads; for stores of other things in the same database, too."""
         return await self._readers.query(act)
 
     async def transact(self, act: Callable[[Statements], Awaitable[T]], *, is_long: bool = False) -> T:
-        """Runs `act` in a transaction of its own."""
-        try:
-            async with self._lock, self._writes.transaction():
-                return await act(self._writes)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise worded(error) from error
+        """Runs `act` inside the next group commit of the writer's that takes it; for others in the same
+        database, too.
+        """
+        if self._writer is None:
+            raise StoreFailed("The store is closed.")
+        result: T = await self._writer.call(act, is_long=is_long)
+        return result
 
     async def has_table(self, name: str) -> bool:
         """True if the database has a table of this name."""

@@ -16,7 +16,6 @@ from typing import TypeVar
 from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.database import Database, Projection
-from gateway.stores.directory import Directory
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
@@ -40,7 +39,7 @@ T = TypeVar("T")
 class SqliteStore:
     """`Store` in one file."""
 
-    directory: Directory | None = None
+    is_shared = False
 
     def __init__(
         self,

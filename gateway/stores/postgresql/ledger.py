@@ -117,7 +117,7 @@ class PostgresqlLedger:
         await self._database.transact(act, is_long=True)
 
 
-async def forget_session(connection: Statements, key: str) -> None:
+async def forget_session(connection: Statements, key: str, _owner: str) -> None:
     """A session is erased: what it used is kept without it, in the transaction that erases it."""
     await connection.execute(
         f"UPDATE ledger_calls SET session_key = '', owner = {_NO_VISITOR}"  # noqa: S608

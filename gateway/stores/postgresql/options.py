@@ -47,6 +47,6 @@ class PostgresqlOptions:
         await self._database.transact(given)
 
 
-async def forget_options(connection: Statements, owner: str) -> None:
+async def forget_options(connection: Statements, _key: str, owner: str) -> None:
     """After a session was deleted: with the last one goes what its owner chose."""
     await connection.execute(_FORGET, owner)

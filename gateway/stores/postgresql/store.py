@@ -11,12 +11,19 @@ from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
-from gateway.stores.postgresql import schema
+from gateway.stores.postgresql import ledger, options, schema
 from gateway.stores.postgresql.connections import Readers, connect, is_pooled
+from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.errors import worded
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
+from gateway.stores.postgresql.labels import PostgresqlLabels
 from gateway.stores.postgresql.logs import PostgresqlLogs
+from gateway.stores.postgresql.people import PostgresqlPeople
+from gateway.stores.postgresql.search import PostgresqlSearch
+from gateway.stores.postgresql.secrets import PostgresqlSecrets
+from gateway.stores.postgresql.sequences import PostgresqlSequences
 from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
+from gateway.stores.postgresql.tenants import PostgresqlTenants
 from gateway.stores.postgresql.tombstones import PostgresqlTombstones
 from gateway.stores.postgresql.writer import Act, PostgresqlWriter
 
@@ -44,20 +51,31 @@ class PostgresqlStore:
         self._on_commit = on_commit
         self.on_end = on_end
         self._projections: dict[type, list[PostgresqlProjection]] = {}
-        self._erases: list[Erase] = []
+        self._erases: list[Erase] = [ledger.forget_session, options.forget_options]
         """What other concerns delete with a session."""
         self._readers = Readers(url)
         self._writer: PostgresqlWriter | None = None
+        self.search = PostgresqlSearch(self)
+        self.labels = PostgresqlLabels(self)
         self.sessions = PostgresqlSessions(
             self,
             append=self._append,
             write_soon=self._write_soon,
             erases=self._erases,
             on_delete=self._deleted,
+            on_fork=self.search.touch,
         )
         self.logs = PostgresqlLogs(self, writer=lambda: self._writer)
         self.tombstones = PostgresqlTombstones(self)
         self.idempotency = PostgresqlIdempotency(self)
+        self.credentials = PostgresqlCredentials(self)
+        self.secrets = PostgresqlSecrets(self)
+        self.people = PostgresqlPeople(self)
+        self.tenants = PostgresqlTenants(self)
+        self.usage = PostgresqlUsage(self)
+        self.options = options.PostgresqlOptions(self)
+        self.ledger = ledger.PostgresqlLedger(self)
+        self.sequences = PostgresqlSequences(self)
 
     @property
     def tables(self) -> PostgresqlStore:

@@ -22,6 +22,8 @@ from worker.spec import GoOn
 
 LOOK_MILLISECONDS: Final = 50
 """How often it is looked whether what rests still does: a process may have been on its way to another."""
+LONGEST_MILLISECONDS: Final = 3_600_000
+"""Longer than that nobody waits at once: poll(2) takes no more than 24 days."""
 _STOPPED: Final = (b"T", b"t", b"Z", b"X")
 _PASSES: Final = 5
 """A process that is stopped may have started another just before."""
@@ -107,4 +109,4 @@ class Rest:
 
 
 def _milliseconds(nanoseconds: int) -> int:
-    return max(0, math.ceil(nanoseconds / 1_000_000))
+    return max(0, min(math.ceil(nanoseconds / 1_000_000), LONGEST_MILLISECONDS))

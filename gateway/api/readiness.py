@@ -7,6 +7,7 @@ The answer is kept for a moment, so that however many ask, the disk is written o
 from __future__ import annotations
 
 import asyncio
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -88,13 +89,20 @@ class ReadinessChecks:
         at = self._services.wall_ms()
         probe = Remembered(body_hash=str(at), session_id=_PROBE)
         try:
-            async with asyncio.timeout(STORE_SECONDS):
+            async with asyncio.timeout(self._store_seconds):
                 await self._services.store.idempotency.remember("", _PROBE, probe, at=at, since=at + 1)
         except TimeoutError:
-            return Check(False, f"A write took longer than {STORE_SECONDS:g} seconds.")
+            return Check(False, f"A write took longer than {STORE_SECONDS:g} seconds, or than the lease.")
         except GatewayError as error:
             return Check(False, error.message)
         return Check(True)
+
+    @property
+    def _store_seconds(self) -> float:
+        """How long it may take; not longer than it is known that the store is there."""
+        return min(
+            STORE_SECONDS, math.inf if self._membership is None else self._membership.lease.seconds_left
+        )
 
     def _forkserver(self) -> Check:
         is_there = self._has_forkserver()

@@ -73,7 +73,12 @@ def _postgresql(url: str, options: Options) -> Store:
             raise
         raise ConfigError([f"store: for PostgreSQL: {INSTALL_POSTGRESQL}"]) from None
     store: Store = module.PostgresqlStore(
-        url, migrations=options.migrations, on_commit=options.on_commit, on_end=options.on_end
+        url,
+        migrations=options.migrations,
+        on_commit=options.on_commit,
+        on_end=options.on_end,
+        cluster=options.cluster,
+        on_beat=options.on_beat,
     )
     return store
 

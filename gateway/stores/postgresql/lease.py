@@ -164,18 +164,17 @@ class NodeLease:
 
     async def _answer(self) -> bool | None:
         """To a beat: if the row is there; None if none came in time. The next is on another connection."""
-        beat = asyncio.create_task(self._beat())
+        self._beating = beat = asyncio.create_task(self._beat())
         await asyncio.wait({beat}, timeout=self._cluster.lease_seconds / BEATS_IN_TURN)
-        if not beat.done() and self._connection is None:
-            beat.cancel()  # it connects
-        elif not beat.done():
+        if not beat.done():
+            if self._connection is None:
+                beat.cancel()  # it connects
             self._let_go()
-        try:
-            return await beat
-        except asyncio.CancelledError:
-            if not beat.cancelled():
-                raise
-        except Exception as error:
+            await asyncio.wait({beat})
+        error = None if beat.cancelled() else beat.exception()
+        if not beat.cancelled() and error is None:
+            return beat.result()
+        if isinstance(error, Exception):
             log.info("a beat was not heard: %s", worded(error).message)
         self._let_go()
         return None

@@ -112,4 +112,4 @@ class MemoryTables:
             drop(key)
 
 
-Tables = Database | MemoryTables
+Tables = Database | PostgresqlDatabase | MemoryTables

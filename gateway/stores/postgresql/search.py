@@ -23,6 +23,7 @@ from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.grams import probes
 from gateway.stores.postgresql import log_rows
 from gateway.stores.postgresql.search_index import WITHDRAW, begin, keep
+from gateway.stores.postgresql.texts import kept
 from gateway.stores.search import Matches, SearchPlace
 from gateway.stores.searching import EVER, SESSIONS_AT_ONCE, Candidate, Reading, Start
 from gateway.stores.stretches import Gathering
@@ -210,4 +211,4 @@ async def _sessions(
 
 async def _withdrawn(connection: Statements, row_id: int, event: Event) -> None:
     assert isinstance(event.data, ev.MessageWithdrawn)  # noqa: S101 - it is projected for these alone
-    await connection.execute(WITHDRAW, [row_id], [event.data.message_id])
+    await connection.execute(WITHDRAW, [row_id], [kept(event.data.message_id)])

@@ -17,6 +17,7 @@ from gateway.stores.postgresql.credentials import PostgresqlCredentials, Postgre
 from gateway.stores.postgresql.errors import worded
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
 from gateway.stores.postgresql.labels import PostgresqlLabels
+from gateway.stores.postgresql.lease import NodeLease
 from gateway.stores.postgresql.logs import PostgresqlLogs
 from gateway.stores.postgresql.people import PostgresqlPeople
 from gateway.stores.postgresql.search import PostgresqlSearch
@@ -25,7 +26,7 @@ from gateway.stores.postgresql.sequences import PostgresqlSequences
 from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
 from gateway.stores.postgresql.tenants import PostgresqlTenants
 from gateway.stores.postgresql.tombstones import PostgresqlTombstones
-from gateway.stores.postgresql.writer import Act, PostgresqlWriter
+from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class PostgresqlStore:
         self._erases: list[Erase] = [ledger.forget_session, options.forget_options]
         """What other concerns delete with a session."""
         self._readers = Readers(url)
+        self._lease: NodeLease | None = None
         self._writer: PostgresqlWriter | None = None
         self.search = PostgresqlSearch(self)
         self.labels = PostgresqlLabels(self)
@@ -98,32 +100,50 @@ class PostgresqlStore:
             self._writer.call_soon(act)
 
     async def open(self) -> None:
-        """Raises StoreFailed if it cannot be."""
+        """Raises StoreFailed if it cannot be, as when another gateway has the database."""
         try:
-            keeps = not await is_pooled(self._url)
-            connection = await connect(self._url, keeps=keeps)
-            await schema.migrate(connection, self._migrations)
-            await self._readers.open(keeps=keeps)
-            node = await connection.fetchval(
-                "INSERT INTO nodes (name, place, has_lock) VALUES (gen_random_uuid()::text, '', false)"
-                " RETURNING id"
-            )
-            await connection.close()
+            await self._open(keeps=not await is_pooled(self._url))
         except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            await self.close()
             raise worded(error) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self, *, keeps: bool) -> None:
+        self._lease = lease = NodeLease(
+            self._url,
+            keeps=keeps,
+            migrate=lambda connection: schema.migrate(connection, self._migrations),
+            on_lost=self._lost,
+            on_silence=self._silent,
+        )
+        await lease.take()
+        await self._readers.open(keeps=keeps)
         self._writer = PostgresqlWriter(
             lambda: connect(self._url, keeps=keeps),
-            node=node,
+            node=lease.node,
             on_commit=self._on_commit,
             on_end=lambda words: self.on_end(words),
         )
         self._writer.projections = self._projections
         self._writer.start()
+        lease.start()
+
+    def _lost(self) -> None:
+        if self._writer is not None:
+            self._writer.end(LOST)
+
+    def _silent(self) -> None:
+        if self._writer is not None:
+            self._writer.interrupt()
 
     async def close(self) -> None:
         """Commits what is enqueued and lets go."""
         if self._writer is not None:
             await self._writer.stop()
+        if self._lease is not None:
+            await self._lease.release()
         await self._readers.close()
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:

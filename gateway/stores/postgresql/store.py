@@ -169,6 +169,10 @@ class PostgresqlStore:
         result: T = await self._writer.call(act, is_long=is_long)
         return result
 
+    async def size_bytes(self) -> int:
+        query = "SELECT pg_database_size(current_database())"
+        return int(await self.query(lambda connection: connection.fetchval(query)))
+
     async def has_table(self, name: str) -> bool:
         """True if the database has a table of this name."""
         return await self.query(lambda connection: schema.has_table(connection, name))

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
 from gateway.stores.bulk import BATCH_BYTES, BATCH_ROWS, ENGINES_COLUMNS, ENGINES_OWN, EventRow, Row, Shape
 from gateway.stores.migrations import Migrations
@@ -105,6 +106,8 @@ class PostgresqlBulk:
             self._url,
             keeps=not await self._is_pooled(),
             migrate=lambda one: schema.migrate(one, self._migrations, is_copying=is_copying),
+            cluster=ClusterConfig(),
+            on_beat=lambda *_: None,
             on_lost=lambda: None,
             on_silence=lambda: None,
         )

@@ -31,6 +31,7 @@ from typing import Any, Final
 import asyncpg
 import pytest
 
+from gateway.stores.opening import open_store
 from tests import lasting
 from tests.gateways import ROOT
 from tests.once import one_at_a_time
@@ -274,3 +275,14 @@ def shared_database(template: str = "", make: Callable[[str], Awaitable[None]] |
             raise _shared
         pytest.skip(str(_shared))
     return _shared.database(template, make)
+
+
+def gateways_database() -> str:
+    """The URL of a new database for a gateway, which has the gateway's own tables already."""
+    return shared_database("gateway", _migrated)
+
+
+async def _migrated(url: str) -> None:
+    store = open_store(url)
+    await store.open()
+    await store.close()

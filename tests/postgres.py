@@ -29,6 +29,7 @@ from concurrent.futures import Future
 from typing import Any, Final
 
 import asyncpg
+import psutil
 import pytest
 
 from gateway.stores.opening import open_store
@@ -161,7 +162,10 @@ class Server:
     async def kill(self) -> None:
         """As when the machine lost its power, but for what the kernel has: all its processes at once."""
         assert self._process is not None
-        os.killpg(self._process.pid, signal.SIGKILL)
+        whole = psutil.Process(self.pid)
+        for process in (whole, *whole.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         await self._process.wait()
 
 

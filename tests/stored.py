@@ -12,6 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
+import pytest
+
 VARIABLE: Final = "GATEWAY_TEST_STORE"
 KINDS: Final[dict[str, Callable[[], str]]] = {}
 """By name, what makes a new store and says its URL; postgres.py adds itself."""
@@ -22,6 +24,10 @@ _urls: Final[dict[tuple[str, pathlib.Path], str]] = {}
 def kind() -> str:
     """The kind of store that gateways have now."""
     return os.environ.get(VARIABLE) or "sqlite"
+
+
+IN_A_FILE: Final = pytest.mark.skipif(kind() != "sqlite", reason="it is about SQLite's file")
+"""Marks a test of a gateway that makes sense with SQLite alone."""
 
 
 def store_in(data: pathlib.Path, config: str, environ: Mapping[str, str] | None) -> Mapping[str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from gateway.config.tables import Config
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.contract import SessionRecord, Store, Tombstone
+from gateway.stores.logs import LogStore
 from gateway.stores.opening import Options, migrations_of, open_store
 from gateway.stores.sqlite import writer
 from tests.patience import within
@@ -61,6 +62,14 @@ ENGINES: Final = {
 }
 
 
+class HasLogs(Protocol):
+    """The store, or as much of it as there is."""
+
+    @property
+    def logs(self) -> LogStore:
+        """Its logs."""
+
+
 class Collector:
     """A log's end that only notes what it is told."""
 
@@ -104,7 +113,7 @@ def delta(seq: int, text: str, *, name: str = "m") -> Event:
     return Event(seq, 1000 + seq, ev.TextDelta(name, "t1", text))
 
 
-async def filled(store: Store, sink: Collector, events: list[Event]) -> None:
+async def filled(store: HasLogs, sink: Collector, events: list[Event]) -> None:
     for event in events:
         store.logs.enqueue(sink, event, urgent=event is events[-1])
     await sink.until(events[-1].seq)

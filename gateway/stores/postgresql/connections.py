@@ -7,8 +7,10 @@ number of the process that answers is not the one that greeted us.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -23,12 +25,16 @@ T = TypeVar("T")
 
 READERS: Final = 8
 """Connections that read, at most."""
-CONNECT_SECONDS: Final = 10.0
+CONNECT_SECONDS: Final = 5.0
 """How long a new connection may take."""
 KEPT_STATEMENTS: Final = 100
 """How many prepared statements a connection keeps, unless it is behind a pooler."""
 SILENT_SECONDS: Final = 5
 """A peer that does not even confirm what it was sent is gone after so long."""
+PATIENCE_SECONDS: Final = 4.0
+"""For so long those who wait are not told that PostgreSQL does not answer: it may be restarting."""
+PAUSE_SECONDS: Final = 0.05
+"""Between attempts to connect, at first."""
 _SERVER_SETTINGS: Final = {
     "application_name": "agent-gateway",
     "tcp_keepalives_idle": "2",
@@ -89,6 +95,8 @@ class Readers:
     def __init__(self, url: str) -> None:
         self._url = url
         self._pool: Any = None
+        self._is_troubled = False
+        """Whether the last who asked was told that PostgreSQL does not answer."""
 
     async def open(self, *, keeps: bool) -> None:
         """Raises what asyncpg raises, or OSError."""
@@ -111,12 +119,22 @@ class Readers:
             yield connection
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:
-        """Runs `act`, once more if the connection it was given had died. Raises StoreFull, StoreFailed."""
-        for is_last in (False, True):
+        """Runs `act`, again while the connections it is given are dead, but not for long. Raises StoreFull,
+        StoreFailed.
+        """
+        until = time.monotonic() + (0 if self._is_troubled else PATIENCE_SECONDS)
+        tries = 0
+        while True:
             try:
                 async with self.one() as connection:
-                    return await act(connection)
+                    found = await act(connection)
             except (OSError, ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
-                if is_last or not is_gone(error):
+                tries += 1
+                if not is_gone(error) or (tries > 1 and time.monotonic() >= until):
+                    self._is_troubled = is_gone(error)
                     raise worded(error) from error
-        raise AssertionError("unreachable")
+            else:
+                self._is_troubled = False
+                return found
+            if tries > 1:
+                await asyncio.sleep(PAUSE_SECONDS)

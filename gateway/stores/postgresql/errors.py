@@ -38,17 +38,12 @@ def _state(error: BaseException) -> str:
     return (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
 
 
-def _is_of_a_value(error: BaseException) -> bool:
-    """Whether the driver could not encode something."""
-    return isinstance(error, asyncpg.InterfaceError) and isinstance(error, ValueError)
-
-
 def is_gone(error: BaseException) -> bool:
     """Whether the connection has ended, or must."""
     if isinstance(error, (OSError, asyncio.TimeoutError, asyncpg.InternalClientError)):
         return True
     if isinstance(error, asyncpg.InterfaceError):
-        return not _is_of_a_value(error)
+        return "clos" in _first(error)  # else it says what cannot be sent
     return _state(error).startswith(_GONE)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.stores.database import Statements
+from gateway.stores.postgresql.texts import kept
 from gateway.stores.stretches import Gathering
 
 _BEGIN: Final = (
@@ -52,7 +53,7 @@ async def keep(connection: Statements, done: Sequence[Gathering]) -> None:
     replaced = [(one.row_id, one.replaces) for one in there if one.replaces is not None]
     made = [(one.row_id, s.after, s.through, s.characters, s.grams) for one in there for s in one.stretches]
     marks = [(one.row_id, one.mark) for one in there]
-    withdrawn = [(one.row_id, name) for one in there for name in one.withdrawn]
+    withdrawn = [(one.row_id, kept(name)) for one in there for name in one.withdrawn]
     for statement, rows in ((_DROP, replaced), (_KEEP, made), (_MARK, marks), (WITHDRAW, withdrawn)):
         if rows:
             await connection.execute(statement, *map(list, zip(*rows, strict=True)))

@@ -7,8 +7,10 @@ from typing import TypeVar
 
 import asyncpg
 
+from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
 from gateway.events.facts import Event
+from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import ledger, options, schema
@@ -17,6 +19,7 @@ from gateway.stores.postgresql.credentials import PostgresqlCredentials, Postgre
 from gateway.stores.postgresql.errors import worded
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
 from gateway.stores.postgresql.labels import PostgresqlLabels
+from gateway.stores.postgresql.lease import NodeLease
 from gateway.stores.postgresql.logs import PostgresqlLogs
 from gateway.stores.postgresql.people import PostgresqlPeople
 from gateway.stores.postgresql.search import PostgresqlSearch
@@ -25,13 +28,15 @@ from gateway.stores.postgresql.sequences import PostgresqlSequences
 from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
 from gateway.stores.postgresql.tenants import PostgresqlTenants
 from gateway.stores.postgresql.tombstones import PostgresqlTombstones
-from gateway.stores.postgresql.writer import Act, PostgresqlWriter
+from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
 
 T = TypeVar("T")
 
 
 class PostgresqlStore:
     """`Store` in one database."""
+
+    is_shared = True
 
     def __init__(
         self,
@@ -40,10 +45,14 @@ class PostgresqlStore:
         migrations: Sequence[Migrations] = (),
         on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
         on_end: Callable[[str], None] = lambda _words: None,
+        cluster: ClusterConfig | None = None,
+        on_beat: OnBeat = lambda _sent, _is_there: None,
     ) -> None:
         """`migrations`: of applications. `on_commit` hears how many seconds a commit took and if it was done,
-        `on_end` that nothing can be stored any more.
+        `on_end` that nothing can be stored any more, `on_beat` of each answer to a beat.
         """
+        self._cluster = cluster or ClusterConfig()
+        self._on_beat = on_beat
         self._url = url
         self._migrations = migrations
         self._on_commit = on_commit
@@ -52,6 +61,7 @@ class PostgresqlStore:
         self._erases: list[Erase] = [ledger.forget_session, options.forget_options]
         """What other concerns delete with a session."""
         self._readers = Readers(url)
+        self._lease: NodeLease | None = None
         self._writer: PostgresqlWriter | None = None
         self.search = PostgresqlSearch(self)
         self.labels = PostgresqlLabels(self)
@@ -98,32 +108,52 @@ class PostgresqlStore:
             self._writer.call_soon(act)
 
     async def open(self) -> None:
-        """Raises StoreFailed if it cannot be."""
+        """Raises StoreFailed if it cannot be, as when another gateway has the database."""
         try:
-            keeps = not await is_pooled(self._url)
-            connection = await connect(self._url, keeps=keeps)
-            await schema.migrate(connection, self._migrations)
-            await self._readers.open(keeps=keeps)
-            node = await connection.fetchval(
-                "INSERT INTO nodes (name, place, has_lock) VALUES (gen_random_uuid()::text, '', false)"
-                " RETURNING id"
-            )
-            await connection.close()
+            await self._open(keeps=not await is_pooled(self._url))
         except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            await self.close()
             raise worded(error) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self, *, keeps: bool) -> None:
+        self._lease = lease = NodeLease(
+            self._url,
+            keeps=keeps,
+            cluster=self._cluster,
+            on_beat=self._on_beat,
+            migrate=lambda connection: schema.migrate(connection, self._migrations),
+            on_lost=self._lost,
+            on_silence=self._silent,
+        )
+        await lease.take()
+        lease.start()
+        await self._readers.open(keeps=keeps)
         self._writer = PostgresqlWriter(
             lambda: connect(self._url, keeps=keeps),
-            node=node,
+            node=lease.node,
             on_commit=self._on_commit,
             on_end=lambda words: self.on_end(words),
         )
         self._writer.projections = self._projections
         self._writer.start()
 
+    def _lost(self) -> None:
+        if self._writer is not None:
+            self._writer.end(LOST)
+
+    def _silent(self) -> None:
+        if self._writer is not None:
+            self._writer.interrupt()
+
     async def close(self) -> None:
         """Commits what is enqueued and lets go."""
         if self._writer is not None:
             await self._writer.stop()
+        if self._lease is not None:
+            await self._lease.release()
         await self._readers.close()
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:
@@ -138,6 +168,10 @@ class PostgresqlStore:
             raise StoreFailed("The store is closed.")
         result: T = await self._writer.call(act, is_long=is_long)
         return result
+
+    async def size_bytes(self) -> int:
+        query = "SELECT pg_database_size(current_database())"
+        return int(await self.query(lambda connection: connection.fetchval(query)))
 
     async def has_table(self, name: str) -> bool:
         """True if the database has a table of this name."""

@@ -1,5 +1,5 @@
 """Texts of people in PostgreSQL, which takes no U+0000: it is written as two characters that Unicode never
-gives a meaning, and read back. Every connection does so by itself (connections.py).
+gives a meaning, and read back. Every connection does so by itself (connections.py), but for arrays of texts.
 """
 
 from __future__ import annotations

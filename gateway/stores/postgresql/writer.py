@@ -33,6 +33,7 @@ from gateway.stores.grouping import Call, Group, Grouping, refuse
 from gateway.stores.logs import Sink
 from gateway.stores.packing import MARKS, Row, rows_of, turn_after
 from gateway.stores.postgresql import log_rows
+from gateway.stores.postgresql.connections import PATIENCE_SECONDS, PAUSE_SECONDS
 from gateway.stores.postgresql.errors import (
     NodeLost,
     is_gone,
@@ -45,10 +46,6 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 0.5
 """How often a write that failed is tried again while nothing new arrives."""
-PATIENCE_SECONDS: Final = 4.0
-"""For so long those who wait are not told that PostgreSQL does not answer: it may be restarting."""
-PAUSE_SECONDS: Final = 0.05
-"""Between attempts to connect, at first; at most `RETRY_SECONDS`."""
 TRIES: Final = 5
 """How often a group that was undone because of others is written."""
 
@@ -311,7 +308,8 @@ class PostgresqlWriter:
                 if not is_gone(error):
                     raise
                 await self._let_go()
-                if self._end is not None or (not attempt.is_in_doubt and time.monotonic() >= until):
+                is_told = not attempt.is_in_doubt or self._grouping.is_stopping or self._end is not None
+                if is_told and time.monotonic() >= until:
                     raise
             else:
                 return

@@ -101,7 +101,6 @@ async def test_the_tables_hold_their_own_rules(database: Transactions) -> None:
         "UPDATE shop_items SET session = 0",
         "UPDATE shop_items SET quantity = 0",
         "INSERT INTO shop_items SELECT * FROM shop_items",
-        "INSERT INTO product_chat_numbers (last) VALUES (9)",
         f"{message}, created_at, updated_at) VALUES (1, 0, 1, 'admin', '', '', 1, 1)",
         f"{message}, created_at, updated_at) VALUES (1, 0, 1, 'robot', '', '', 1, 1)",
     )

@@ -259,22 +259,25 @@ class _Shared:
         return await self.server.database(template=self._templates[template])
 
 
-_shared: _Shared | PostgresUnavailable | None = None
+_shared: _Shared | None = None
 
 
 def shared_database(template: str = "", make: Callable[[str], Awaitable[None]] | None = None) -> str:
     """The URL of a new database on a server that lasts as long as the tests; a copy of what `make` did to an
-    empty one of the template's name. If there is no PostgreSQL the test is skipped, but for CI, where it
-    fails.
+    empty one of the template's name. See `needed`.
     """
     global _shared
+    needed()
     if _shared is None:
-        try:
-            _shared = _Shared()
-        except PostgresUnavailable as error:
-            _shared = error
-    if isinstance(_shared, PostgresUnavailable):
-        if os.environ.get("CI"):
-            raise _shared
-        pytest.skip(str(_shared))
+        _shared = _Shared()
     return _shared.database(template, make)
+
+
+def needed() -> None:
+    """Skips a test if there is no PostgreSQL, and says why; in CI it fails."""
+    try:
+        programs()
+    except PostgresUnavailable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))

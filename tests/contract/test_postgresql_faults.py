@@ -26,7 +26,7 @@ from gateway.stores.postgresql.writer import PostgresqlWriter
 from tests import lasting
 from tests.contract.engines import Collector, delta, filled, record
 from tests.patience import within
-from tests.postgres import Server, postgres, shared_database
+from tests.postgres import Server, needed, postgres, shared_database
 from tests.postgres_proxy import Proxy, proxy
 from tests.shared import SHARED
 
@@ -40,6 +40,7 @@ _TABLE: Final = "CREATE TABLE IF NOT EXISTS counted (name text)"
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[Server]:
     """One that keeps what it acknowledged when it is killed."""
+    needed()
     async with postgres(is_durable=True) as running:
         yield running
 

@@ -20,7 +20,7 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import Statements
 from gateway.stores.packing import events_above
-from gateway.stores.postgresql import lease, log_rows, writer
+from gateway.stores.postgresql import appending, lease, log_rows, writer
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.writer import PostgresqlWriter
 from tests import lasting
@@ -275,7 +275,7 @@ async def test_the_checker_finds_what_is_done_twice_if_nobody_asks(monkeypatch: 
 
 
 async def test_the_checker_finds_that_events_are_not_written_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((writer, "_PUT"), (log_rows, "INSERT")):
+    for module, name in ((appending, "_PUT"), (log_rows, "INSERT")):
         bare = getattr(module, name).replace(" ON CONFLICT DO NOTHING", "")
         monkeypatch.setattr(module, name, bare)
     async with proxy(shared_database("core", _migrated)) as way, opened(way.url) as store:
@@ -407,6 +407,26 @@ async def test_one_whose_row_is_gone_hears_of_it_and_writes_no_more(store: Postg
     with pytest.raises(StoreFailed, match="has taken the database"):
         await store.sessions.create(record("b"))
     assert await store.sessions.count() == 1
+
+
+@pytest.mark.parametrize("is_claimed", [True, False])
+async def test_no_event_is_acknowledged_once_the_row_is_gone(
+    monkeypatch: pytest.MonkeyPatch, is_claimed: bool
+) -> None:
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 30)
+    ends: list[str] = []
+    async with opened(shared_database("core", _migrated), ends) as store:
+        await store.sessions.create(record())
+        sink = Collector(record().key)
+        if is_claimed:
+            await filled(store, sink, [delta(1, "x")])
+        await store.query(lambda connection: connection.execute("DELETE FROM nodes"))
+        store.logs.enqueue(sink, delta(2, "y"), urgent=True)
+        async with within(10):
+            while not sink.refusals:
+                await asyncio.sleep(0.01)
+        assert sink.seq == is_claimed
+        assert ends == [writer.LOST]
 
 
 async def test_a_log_that_another_has_taken_is_not_written(store: PostgresqlStore) -> None:

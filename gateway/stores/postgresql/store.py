@@ -89,11 +89,11 @@ class PostgresqlStore:
 
     def _deleted(self, key: str) -> None:
         if self._writer is not None:
-            self._writer.drop_claim(key)
+            self._writer.appender.drop_claim(key)
 
     async def _append(self, connection: Statements, row_id: int, events: Sequence[Event]) -> None:
         if self._writer is not None:
-            await self._writer.append(connection, [(row_id, events)])
+            await self._writer.appender.append(connection, [(row_id, events)])
 
     def _write_soon(self, act: Act) -> None:
         if self._writer is not None:
@@ -123,10 +123,10 @@ class PostgresqlStore:
         self._writer = PostgresqlWriter(
             lambda: connect(self._url, keeps=keeps),
             node=lease.node,
+            projections=self._projections,
             on_commit=self._on_commit,
             on_end=lambda words: self.on_end(words),
         )
-        self._writer.projections = self._projections
         self._writer.start()
         lease.start()
 

@@ -76,6 +76,9 @@ def worded(error: Exception) -> GatewayError:
             error,
         )
         return StoreDamaged()
+    if state == _READ_ONLY:
+        words = "PostgreSQL takes no writes here: this server is a standby, or set to read only."
+        return StoreFailed(words, retry_after_seconds=RETRY_AFTER_SECONDS)
     if is_gone(error):
         words = f"PostgreSQL does not answer ({state or type(error).__name__})."
         return StoreFailed(words, retry_after_seconds=RETRY_AFTER_SECONDS)

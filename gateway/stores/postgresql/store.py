@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -12,7 +12,7 @@ from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import ledger, options, schema
-from gateway.stores.postgresql.connections import Readers, connect, is_pooled
+from gateway.stores.postgresql.connections import Readers, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.errors import worded
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
@@ -29,6 +29,11 @@ from gateway.stores.postgresql.tombstones import PostgresqlTombstones
 from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
 
 T = TypeVar("T")
+
+_UNREADABLE: Final = (
+    "The URL of the store cannot be read. It is postgresql://USER:PASSWORD@HOST/DATABASE, and what is special in"
+    " a password is written as %XX."
+)
 
 
 class PostgresqlStore:
@@ -103,7 +108,10 @@ class PostgresqlStore:
         """Raises StoreFailed if it cannot be, as when another gateway has the database."""
         try:
             await self._open(keeps=not await is_pooled(self._url))
-        except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ValueError:
+            await self.close()
+            raise StoreFailed(_UNREADABLE) from None  # it may quote the password
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             await self.close()
             raise worded(error) from error
         except BaseException:
@@ -114,7 +122,7 @@ class PostgresqlStore:
         self._lease = lease = NodeLease(
             self._url,
             keeps=keeps,
-            migrate=lambda connection: schema.migrate(connection, self._migrations),
+            migrate=self._migrate,
             on_lost=self._lost,
             on_silence=self._silent,
         )
@@ -129,6 +137,10 @@ class PostgresqlStore:
         )
         self._writer.start()
         lease.start()
+
+    async def _migrate(self, connection: Any) -> None:
+        await look_at(connection)
+        await schema.migrate(connection, self._migrations)
 
     def _lost(self) -> None:
         if self._writer is not None:

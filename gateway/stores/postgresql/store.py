@@ -31,8 +31,8 @@ from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
 T = TypeVar("T")
 
 _UNREADABLE: Final = (
-    "The URL of the store cannot be read. It is postgresql://USER:PASSWORD@HOST/DATABASE, and what is special in"
-    " a password is written as %XX."
+    "The URL of the store cannot be read. It is postgresql://USER:PASSWORD@HOST/DATABASE, and what is"
+    " special in a password is written as %XX."
 )
 
 

@@ -32,6 +32,7 @@ import asyncpg
 import psutil
 import pytest
 
+from gateway.stores.opening import open_store
 from tests import lasting
 from tests.gateways import ROOT
 from tests.once import one_at_a_time
@@ -282,3 +283,14 @@ def needed() -> None:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(error))
+
+
+def gateways_database() -> str:
+    """The URL of a new database for a gateway, which has the gateway's own tables already."""
+    return shared_database("gateway", _migrated)
+
+
+async def _migrated(url: str) -> None:
+    store = open_store(url)
+    await store.open()
+    await store.close()

@@ -1,8 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [memory] [model] [providers.NAME] [workers] [egress] [telemetry]
-[auth] [visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [page] [webhook]
-[applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
+Tables: `[server] [cors] [sessions] [limits] [memory] [cluster] [model] [providers.NAME] [workers] [egress]
+[telemetry] [auth] [visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [page]
+[webhook] [applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from msgspec import field
 
 from gateway.config.addresses import is_network
+from gateway.config.cluster import ClusterConfig
 from gateway.config.credentials import CredentialConfig
 from gateway.config.files import FilesConfig
 from gateway.config.host_rules import REGISTRIES
@@ -824,6 +825,7 @@ class Config(Table, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     workers: AtStart[WorkersConfig] = WorkersConfig()
     memory: MemoryConfig = MemoryConfig()
+    cluster: AtStart[ClusterConfig] = ClusterConfig()
     egress: EgressConfig = EgressConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     auth: AtStart[AuthConfig] = AuthConfig()

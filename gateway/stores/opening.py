@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config.applications import enabled
+from gateway.config.cluster import ClusterConfig
 from gateway.config.file import ConfigError
 from gateway.config.tables import Config, unknown_store
-from gateway.stores.contract import Store
+from gateway.stores.contract import OnBeat, Store
 from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite.store import SqliteStore
@@ -37,6 +38,10 @@ class Options(Struct, frozen=True, kw_only=True):
     """Hears, in any thread, when what is written may be lost (True), and when all is well again (False)."""
     on_end: Callable[[str], None] = lambda _words: None
     """Hears, on the loop, why nothing can be stored any more."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Of a store that is shared."""
+    on_beat: OnBeat = lambda _sent, _is_there: None
+    """Hears, on the loop, of each answer that a store which is shared gave."""
 
 
 def _memory(_url: str, options: Options) -> Store:
@@ -68,7 +73,12 @@ def _postgresql(url: str, options: Options) -> Store:
             raise
         raise ConfigError([f"store: for PostgreSQL: {INSTALL_POSTGRESQL}"]) from None
     store: Store = module.PostgresqlStore(
-        url, migrations=options.migrations, on_commit=options.on_commit, on_end=options.on_end
+        url,
+        migrations=options.migrations,
+        on_commit=options.on_commit,
+        on_end=options.on_end,
+        cluster=options.cluster,
+        on_beat=options.on_beat,
     )
     return store
 
@@ -111,6 +121,7 @@ def configured_store(config: Config, options: Options | None = None) -> Store:
     configured = msgspec.structs.replace(
         options or Options(),
         migrations=migrations_of(config),
+        cluster=config.cluster,
         max_events=config.limits.events_per_session,
         max_bytes=2 * config.limits.event_bytes_per_session,
     )

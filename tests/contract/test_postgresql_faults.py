@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from gateway.config.cluster import ClusterConfig
 from gateway.errors import GatewayError, StoreFailed, StoreFull
 from gateway.events import facts as ev
 from gateway.events.facts import Event
@@ -51,8 +52,11 @@ async def server() -> AsyncIterator[Server]:
 
 
 @contextlib.asynccontextmanager
-async def opened(url: str, ends: list[str] | None = None) -> AsyncIterator[PostgresqlStore]:
-    store = PostgresqlStore(url, on_end=(ends if ends is not None else []).append)
+async def opened(
+    url: str, ends: list[str] | None = None, *, lease_seconds: float = 3.0
+) -> AsyncIterator[PostgresqlStore]:
+    cluster = ClusterConfig(lease_seconds=lease_seconds, beat_seconds=min(lease_seconds / 5, 0.5))
+    store = PostgresqlStore(url, on_end=(ends if ends is not None else []).append, cluster=cluster)
     async with within(30):
         await store.open()
     try:
@@ -360,8 +364,10 @@ async def test_who_waits_too_long_is_told_and_events_are_kept(
 
 async def test_a_server_that_does_not_answer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "SILENT_SECONDS", 0.5)
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
-    async with proxy(shared_database("core", _migrated)) as way, opened(way.url) as store:
+    async with (
+        proxy(shared_database("core", _migrated)) as way,
+        opened(way.url, lease_seconds=0.4) as store,
+    ):
         load = Load(store)
         await load.begin()
         way.stop()
@@ -398,14 +404,14 @@ async def _vanish(store: PostgresqlStore) -> None:
 @pytest.mark.parametrize("is_direct", [True, False])
 async def test_after_one_was_killed_the_next_starts(monkeypatch: pytest.MonkeyPatch, is_direct: bool) -> None:
     monkeypatch.setattr(lease, "_FRESH", "SELECT false")
-    monkeypatch.setattr(lease, "LEASE_SECONDS", 30 if is_direct else 0.8)
+    lease_seconds = 30.0 if is_direct else 0.8
     if not is_direct:
         monkeypatch.setattr("gateway.stores.postgresql.store.is_pooled", _yes)
     url, ends = shared_database("core", _migrated), list[str]()
-    async with opened(url, ends) as first:
+    async with opened(url, ends, lease_seconds=lease_seconds) as first:
         await first.sessions.create(record())
         await _vanish(first)
-        async with within(10), opened(url) as second:
+        async with within(10), opened(url, lease_seconds=lease_seconds) as second:
             await second.sessions.create(record("b"))
             sink = Collector(record().key)
             first.logs.enqueue(sink, delta(1, "late"), urgent=True)
@@ -438,7 +444,7 @@ async def test_one_whose_row_is_gone_hears_of_it_and_writes_no_more(store: Postg
 async def test_no_event_is_acknowledged_once_the_row_is_gone(
     monkeypatch: pytest.MonkeyPatch, is_claimed: bool
 ) -> None:
-    monkeypatch.setattr(lease, "BEAT_SECONDS", 30)
+    monkeypatch.setattr(lease.NodeLease, "start", lambda _self: None)
     ends: list[str] = []
     async with opened(shared_database("core", _migrated), ends) as store:
         await store.sessions.create(record())

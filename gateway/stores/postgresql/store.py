@@ -7,8 +7,10 @@ from typing import Any, Final, TypeVar
 
 import asyncpg
 
+from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
 from gateway.events.facts import Event
+from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import ledger, options, schema
@@ -39,6 +41,8 @@ _UNREADABLE: Final = (
 class PostgresqlStore:
     """`Store` in one database."""
 
+    is_shared = True
+
     def __init__(
         self,
         url: str,
@@ -46,10 +50,14 @@ class PostgresqlStore:
         migrations: Sequence[Migrations] = (),
         on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
         on_end: Callable[[str], None] = lambda _words: None,
+        cluster: ClusterConfig | None = None,
+        on_beat: OnBeat = lambda _sent, _is_there: None,
     ) -> None:
         """`migrations`: of applications. `on_commit` hears how many seconds a commit took and if it was done,
-        `on_end` that nothing can be stored any more.
+        `on_end` that nothing can be stored any more, `on_beat` of each answer to a beat.
         """
+        self._cluster = cluster or ClusterConfig()
+        self._on_beat = on_beat
         self._url = url
         self._migrations = migrations
         self._on_commit = on_commit
@@ -122,11 +130,14 @@ class PostgresqlStore:
         self._lease = lease = NodeLease(
             self._url,
             keeps=keeps,
+            cluster=self._cluster,
+            on_beat=self._on_beat,
             migrate=self._migrate,
             on_lost=self._lost,
             on_silence=self._silent,
         )
         await lease.take()
+        lease.start()
         await self._readers.open(keeps=keeps)
         self._writer = PostgresqlWriter(
             lambda: connect(self._url, keeps=keeps),
@@ -136,7 +147,6 @@ class PostgresqlStore:
             on_end=lambda words: self.on_end(words),
         )
         self._writer.start()
-        lease.start()
 
     async def _migrate(self, connection: Any) -> None:
         await look_at(connection)
@@ -170,6 +180,10 @@ class PostgresqlStore:
             raise StoreFailed("The store is closed.")
         result: T = await self._writer.call(act, is_long=is_long)
         return result
+
+    async def size_bytes(self) -> int:
+        query = "SELECT pg_database_size(current_database())"
+        return int(await self.query(lambda connection: connection.fetchval(query)))
 
     async def has_table(self, name: str) -> bool:
         """True if the database has a table of this name."""

@@ -22,7 +22,7 @@ from gateway.maintenance.lock import DataLock
 from gateway.stores.bulk_opening import opener
 from gateway.stores.opening import Options, open_store
 from gateway.stores.sqlite.file import prepare
-from tests.contract.engines import ON_POSTGRESQL
+from tests.contract.engines import MIGRATIONS
 from tests.gateways import ROOT
 from tests.integration.test_command_line import typed
 from tests.old.make import KEPT
@@ -130,7 +130,7 @@ async def test_a_copy_that_was_killed_goes_on(tmp_path: pathlib.Path) -> None:
         assert 0 < await connection.fetchval("SELECT count(*) FROM events") < ROWS
 
         with pytest.raises(StoreFailed, match="cut short: run agent-gateway store copy again"):
-            await open_store(url, Options(migrations=ON_POSTGRESQL)).open()
+            await open_store(url, Options(migrations=MIGRATIONS)).open()
         with pytest.raises(StoreFailed, match="half copy of something else"):
             await copied(str(filled(tmp_path / "c" / "gateway.db")), url)
         said = await copied(str(source), url)

@@ -15,7 +15,7 @@ from gateway.errors import StoreFailed
 from gateway.stores.contract import Store
 from gateway.stores.opening import Options, open_store
 from tests.contract import test_stores as every
-from tests.contract.engines import ON_POSTGRESQL, migrated
+from tests.contract.engines import MIGRATIONS, migrated_database
 from tests.inside import gateway_inside
 from tests.integration.test_backup import said
 from tests.integration.test_command_line import typed
@@ -45,12 +45,12 @@ DONE: Final = (
 async def database() -> AsyncIterator[Shared]:
     """Makes a database; its URL is the pooler's."""
     async with pooler(shared_database()) as behind:
-        yield lambda: behind(shared_database("contract", migrated))
+        yield lambda: behind(migrated_database())
 
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def store(database: Shared) -> AsyncIterator[Store]:
-    made = open_store(database(), Options(migrations=ON_POSTGRESQL))
+    made = open_store(database(), Options(migrations=MIGRATIONS))
     await made.open()
     yield made
     await made.close()
@@ -66,7 +66,7 @@ async def test_a_gateway_behind_it_has_a_turn(database: Shared, tmp_path: pathli
     async with gateway_inside(tmp_path, config=f'store = "{url}"\n') as gateway:
         await gateway.chat("s", "/echo one")
         with pytest.raises(StoreFailed, match="Another gateway uses this database: the one on "):
-            await open_store(url, Options(migrations=ON_POSTGRESQL)).open()
+            await open_store(url, Options(migrations=MIGRATIONS)).open()
         _, out, _ = await typed("doctor", "--config", str(tmp_path / "config.toml"))
         assert "ok    a pooler is in between" in out
     async with gateway_inside(tmp_path, config=f'store = "{url}"\n') as gateway:

@@ -5,27 +5,16 @@ from __future__ import annotations
 import pathlib
 
 from gateway.maintenance import backup
-from gateway.maintenance.copying import every_migration
-from gateway.stores.bulk_opening import opener
+from tests.contract.engines import migrated_database
 from tests.inside import gateway_inside
 from tests.integration.test_backup import said
 from tests.integration.test_command_line import typed
-from tests.postgres import shared_database
-
-
-async def migrated(url: str) -> None:
-    async with opener(url, every_migration()).filling():
-        pass
-
-
-def own_database() -> str:
-    return shared_database("all tables", migrated)
 
 
 async def test_a_gateway_on_postgresql_is_backed_up_and_restored_into_any_engine(
     tmp_path: pathlib.Path,
 ) -> None:
-    url = own_database()
+    url = migrated_database()
     config = f'store = "{url}"\n'
     options = ("--config", str(tmp_path / "config.toml"), "--data-dir", str(tmp_path / "data"))
     file = tmp_path / "backup.tar"

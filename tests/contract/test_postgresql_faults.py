@@ -10,6 +10,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -21,7 +22,7 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import Statements
 from gateway.stores.packing import events_above
-from gateway.stores.postgresql import appending, lease, log_rows, writer
+from gateway.stores.postgresql import appending, connections, lease, log_rows, writer
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.writer import PostgresqlWriter
 from tests import lasting
@@ -364,6 +365,8 @@ async def test_who_waits_too_long_is_told_and_events_are_kept(
 
 async def test_a_server_that_does_not_answer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.1)
     async with (
         proxy(shared_database("core", _migrated)) as way,
         opened(way.url, lease_seconds=0.4) as store,
@@ -372,11 +375,31 @@ async def test_a_server_that_does_not_answer_is_noticed(monkeypatch: pytest.Monk
         await load.begin()
         way.stop()
         load.put(0, "x")
-        await asyncio.sleep(0.7)  # the time that is under test
+        async with within(10):
+            with pytest.raises(StoreFailed, match="does not answer"):
+                await store.sessions.count()
         way.go_on()
         await load.settled()
         await load.call()
         assert await load.faults() == {"lost": 0, "doubled": 0}
+
+
+async def test_of_several_hosts_the_one_that_takes_writes_is_found() -> None:
+    parts = urlsplit(shared_database("core", _migrated))
+    several = parts._replace(netloc=f"{parts.username}@127.0.0.1:1,127.0.0.1:{parts.port}")
+    async with opened(several.geturl() + "?target_session_attrs=read-write") as store:
+        await store.sessions.create(record())
+        assert await store.sessions.count() == 1
+
+
+async def test_more_than_fits_into_one_statement_is_written(
+    store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_rows, "STATEMENT_BYTES", 3000)
+    sink = Collector(record().key)
+    await store.sessions.create(record())
+    await filled(store, sink, [delta(seq, "x" * 1000) for seq in range(1, 10)])
+    assert len(await store.logs.read_events(sink.key, after=0, limit=20)) == 9
 
 
 # -- one gateway at a time --------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import psutil
 import pytest
 import pytest_timeout  # type: ignore[import-untyped]
 
-from tests import lasting
+from tests import lasting, postgres, stored
 from tests.gateways import RunningGateway, running_gateway
 from tests.hostile import card
 from tests.patience import crowding
@@ -34,7 +34,10 @@ _KERNEL_LISTS_CHILDREN: Final = pathlib.Path("/proc/thread-self/children").exist
 
 
 def pytest_configure() -> None:
-    """Lets Ctrl-C end what the tests start: a background job of a shell, and all its children, ignore it."""
+    """Lets Ctrl-C end what the tests start: a background job of a shell, and all its children, ignore it. And
+    says what gateways may store in.
+    """
+    stored.KINDS["postgresql"] = postgres.gateways_database
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

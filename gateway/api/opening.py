@@ -88,7 +88,7 @@ class OwnFaces:
             self.readiness,
             metrics=metrics,
             spawner=workers.spawner,
-            config=lambda: services.config,
+            store=services.store,
             wall_ms=services.wall_ms,
         )
         self.health = OpsFace(

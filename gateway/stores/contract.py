@@ -60,6 +60,9 @@ class Store(Protocol):
     async def close(self) -> None:
         """Commits what is enqueued and lets go."""
 
+    async def size_bytes(self) -> int:
+        """How much room all of it takes on a disk; 0 if it is in memory. Raises StoreFailed."""
+
     @property
     def sessions(self) -> SessionStore:
         """Records."""

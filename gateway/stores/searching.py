@@ -43,6 +43,8 @@ class Candidate(NamedTuple):
     key: str
     stretches: list[tuple[int, int]]
     """(after, through), the last one first."""
+    withdrawn: set[str]
+    """Messages that were taken back."""
 
 
 class Reading:
@@ -62,8 +64,13 @@ class Reading:
         self._found: list[Match] = []
         self.is_done = False
 
+    @property
+    def characters(self) -> int:
+        """How much of it is in memory, about."""
+        return self._texts.characters
+
     def add(self, events: Sequence[Event]) -> None:
-        """The next page; the last one is empty."""
+        """The next page; if it is empty, it is the last one."""
         for event in events:
             if event.seq > self._through:
                 break
@@ -72,10 +79,6 @@ class Reading:
         self.cursor = events[-1].seq if events else self.cursor
         if self.is_done or self._texts.characters > TEXT_KEPT:
             self._look(keeps_last=not self.is_done)
-
-    def withdraw(self, message_ids: set[str]) -> None:
-        """These were taken back, wherever in the log."""
-        self._withdrawn |= message_ids
 
     def _look(self, *, keeps_last: bool) -> None:
         self._withdrawn |= self._texts.withdrawn
@@ -112,7 +115,7 @@ class Source(Protocol):
         """The next `SESSIONS_AT_ONCE` sessions of an owner, in their order."""
 
     async def read(self, reading: Reading) -> None:
-        """Adds the next page to it; with the last one what was taken back."""
+        """Adds the next page to it."""
 
 
 async def search(
@@ -165,7 +168,7 @@ async def _in_session(
 ) -> tuple[list[Match], int]:
     """The last matches before a number, and the number before which the rest is to be searched, or 0."""
     matches: dict[str, Match] = {}
-    withdrawn: set[str] = set()
+    withdrawn = set(one.withdrawn)
     searched = 0
     for after, through in one.stretches:
         if after + 1 >= before:

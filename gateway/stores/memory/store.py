@@ -57,6 +57,10 @@ class MemoryStore:
         self.labels.drop(key)
         self.tables.dropped(key)
 
+    async def size_bytes(self) -> int:
+        """Nothing is on a disk."""
+        return 0
+
     async def open(self) -> None:
         """Nothing to do."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -127,7 +128,7 @@ class PostgresqlUsage:
     async def put_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
         rows = [
             (scope, name, day, use.messages, use.tokens, use.cpu_ms, use.memory_mb_seconds)
-            for (scope, name), use in uses.items()
+            for (scope, name), use in sorted(uses.items(), key=operator.itemgetter(0))
         ]
 
         async def act(connection: Statements) -> None:

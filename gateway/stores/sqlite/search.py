@@ -66,6 +66,9 @@ _STRETCHES: Final = (
 _BEHIND: Final = (
     "SELECT value, ifnull(through, 0) FROM json_each(?) LEFT JOIN search_marks ON session = value"
 )
+_WITHDRAWN: Final = (
+    "SELECT session, message_id FROM search_withdrawn WHERE session IN (SELECT value FROM json_each(?))"
+)
 _PROBE: Final = "instr(?, substr(grams, 1 + ((? % (length(grams) * 8)) >> 3), 1))"
 
 
@@ -251,25 +254,22 @@ class SqliteSearch:
 
         def act(connection: sqlite3.Connection) -> list[Candidate]:
             rows = _sessions(connection, owner=owner, start=start, limit=SESSIONS_AT_ONCE)
-            page = {row[0]: Candidate(*row, []) for row in rows}
+            page = {row[0]: Candidate(*row, [], set()) for row in rows}
+            ids = json.dumps(list(page))
             behind = json.dumps([row_id for row_id in page if self._is_behind(row_id)])
             marks = connection.execute(_BEHIND, (behind,))
             for row_id, through in marks:
                 page[row_id].stretches.append((through, EVER))
-            for row_id, after, through in connection.execute(query, (json.dumps(list(page)), *values)):
+            for row_id, after, through in connection.execute(query, (ids, *values)):
                 page[row_id].stretches.append((after, through))
+            for row_id, message_id in connection.execute(_WITHDRAWN, (ids,)):
+                page[row_id].withdrawn.add(message_id)
             return list(page.values())
 
         return await self._database.read(act)
 
     async def read(self, reading: Reading) -> None:
-        def act(connection: sqlite3.Connection) -> None:
-            reading.add(_page(connection, reading))
-            if reading.is_done:
-                query = "SELECT message_id FROM search_withdrawn WHERE session = ?"
-                reading.withdraw({row[0] for row in connection.execute(query, (reading.row_id,))})
-
-        await self._database.read(act)
+        await self._database.read(lambda c: reading.add(_page(c, reading)))
 
 
 def _page(connection: sqlite3.Connection, log: Gathering | Reading) -> list[Event]:

@@ -1,9 +1,9 @@
 """The tools of applications for one desktop client, over stdin and stdout (`agent-gateway mcp --stdio`).
 
-It opens the store itself, whether or not a gateway runs: SQLite supports several processes, each operation is
-one transaction, and a user who may open the file is the person at the machine. So it needs no credentials,
-opens no port, and has the gateway's conversations. One process is one conversation; with `--session NAME` the
-next process continues it.
+It opens the store itself, whether or not a gateway runs: SQLite and PostgreSQL support several processes,
+each operation is one transaction, and a user who may open the file, or knows the password, is the person at
+the machine. So it needs no credentials, opens no port, and has the gateway's conversations. One process is
+one conversation; with `--session NAME` the next process continues it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from gateway.events.facts import ApplicationFact
 from gateway.extension import Context
 from gateway.maintenance.lock import is_held
 from gateway.principal import LOCAL, ConversationKey
-from gateway.stores.contract import Store
-from gateway.stores.opening import configured_store, migrations_of
+from gateway.stores.opening import OpenTables, migrations_of, tables_beside
 from gateway.stores.sqlite.schema import is_current
 from gateway.telemetry import terminal
 from gateway.telemetry.clocks import wall_ms
@@ -65,9 +64,9 @@ class _Nowhere:
         """There is no log to append it to."""
 
 
-def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
+def open_alone(config: Config) -> tuple[OpenTables, list[Toolset]]:
     """The store, which is not opened yet, and the toolsets over it: for a program without sessions."""
-    store = configured_store(config)
+    store = tables_beside(config)
     nothing: Any = None
     nowhere: Any = _Nowhere()
     context = Context(

@@ -76,3 +76,13 @@ async def _apply(connection: Any, package: str, scripts: list[tuple[int, str]], 
 async def has_table(connection: Any, table: str) -> bool:
     """True if there is a table of this name."""
     return bool(await connection.fetchval("SELECT to_regclass(quote_ident($1)) IS NOT NULL", table))
+
+
+async def is_current(connection: Any, packages: Sequence[Migrations]) -> bool:
+    """True if a database has had everything, and of these packages nothing newer."""
+    if not await has_table(connection, "package_migrations"):
+        return False
+    folders = {CORE.package: CORE.directory, **{one.package: one.directory / FOLDER for one in packages}}
+    known = {(name, number) for name, folder in folders.items() for number, _ in numbered(folder)}
+    had = await connection.fetch("SELECT package, number FROM package_migrations")
+    return known == {(name, number) for name, number in had if name in folders}

@@ -19,10 +19,10 @@ import pytest
 from gateway.errors import StoreFailed
 from gateway.maintenance.copying import check, copy, every_migration
 from gateway.maintenance.lock import DataLock
-from gateway.stores.bulk_opening import opener
+from gateway.stores.bulk_opening import of_postgresql, opener
 from gateway.stores.opening import Options, open_store
 from gateway.stores.sqlite.file import prepare
-from tests.contract.engines import MIGRATIONS
+from tests.contract.engines import MIGRATIONS, migrated_database
 from tests.gateways import ROOT
 from tests.integration.test_command_line import typed
 from tests.old.make import KEPT
@@ -143,6 +143,15 @@ async def test_a_copy_that_was_killed_goes_on(tmp_path: pathlib.Path) -> None:
         assert kept.execute(query).fetchone() == (77,)
 
 
+async def test_both_engines_have_the_same_tables(tmp_path: pathlib.Path) -> None:
+    """So that a new one is not forgotten when a store is copied."""
+    found = []
+    for where in (str(filled(tmp_path / "gateway.db")), migrated_database()):
+        async with opener(where, every_migration()).reading(is_alone=True) as side:
+            found.append({shape.name: sorted(shape.columns) for shape in await side.shapes()})
+    assert found[0] == found[1]
+
+
 async def test_a_planted_difference_is_found(tmp_path: pathlib.Path) -> None:
     source, url = filled(tmp_path / "gateway.db"), shared_database()
     await copied(str(source), url)
@@ -180,3 +189,14 @@ async def test_a_url_may_be_in_a_file_and_its_password_is_never_shown(tmp_path: 
     code, out, err = await typed("store", "check", f"@{tmp_path / 'url'}", str(tmp_path))
     assert (code, "hush" in out + err) == (1, False)
     assert "Traceback" not in err
+    found = await of_postgresql("health").examine((tmp_path / "url").read_text().strip())
+    assert [is_well for is_well, _ in found] == [False]
+    assert "hush" not in str(found)
+
+
+async def test_what_is_missing_for_postgresql_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "asyncpg", None)
+    for name in [name for name in sys.modules if name.startswith("gateway.stores.postgresql.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(StoreFailed, match=r"pip install 'agent-gateway\[postgres\]'"):
+        opener("postgresql://somewhere/x", ())

@@ -213,18 +213,17 @@ def _as_ordinary() -> dict[str, Any]:
     raise PostgresUnavailable("PostgreSQL does not run as root, and there is no other user")
 
 
-class _Shared:
-    """A server in a thread with a loop of its own, until the tests end."""
+class ServerInThread:
+    """A server, and a thread with a loop of its own for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_durable: bool = False) -> None:
+        self._is_durable = is_durable
         self._runner = asyncio.Runner(loop_factory=asyncio.SelectorEventLoop)
         self._ready: Future[Server] = Future()
         self._templates: dict[str, str] = {}
         self._thread = threading.Thread(target=self._run, name="postgresql for tests", daemon=True)
         self._thread.start()
         self.server = self._ready.result()
-        lasting.PIDS.add(self.server.pid)
-        lasting.ENDS.append(self.end)
 
     def _run(self) -> None:
         with self._runner:
@@ -233,7 +232,7 @@ class _Shared:
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
         try:
-            async with postgres() as server:
+            async with postgres(is_durable=self._is_durable) as server:
                 self._ready.set_result(server)
                 await self._end.wait()
         except BaseException as error:
@@ -246,7 +245,7 @@ class _Shared:
         self._loop.call_soon_threadsafe(self._end.set)
         self._thread.join()
 
-    def database(self, template: str, make: Callable[[str], Awaitable[None]] | None) -> str:
+    def database(self, template: str = "", make: Callable[[str], Awaitable[None]] | None = None) -> str:
         """The URL of a new one: a copy of what `make` once did to an empty one."""
         return asyncio.run_coroutine_threadsafe(self._database(template, make), self._loop).result()
 
@@ -260,25 +259,30 @@ class _Shared:
         return await self.server.database(template=self._templates[template])
 
 
-_shared: _Shared | PostgresUnavailable | None = None
+_shared: ServerInThread | None = None
 
 
 def shared_database(template: str = "", make: Callable[[str], Awaitable[None]] | None = None) -> str:
     """The URL of a new database on a server that lasts as long as the tests; a copy of what `make` did to an
-    empty one of the template's name. If there is no PostgreSQL the test is skipped, but for CI, where it
-    fails.
+    empty one of the template's name. See `needed`.
     """
     global _shared
+    needed()
     if _shared is None:
-        try:
-            _shared = _Shared()
-        except PostgresUnavailable as error:
-            _shared = error
-    if isinstance(_shared, PostgresUnavailable):
-        if os.environ.get("CI"):
-            raise _shared
-        pytest.skip(str(_shared))
+        _shared = ServerInThread()
+        lasting.PIDS.add(_shared.server.pid)
+        lasting.ENDS.append(_shared.end)
     return _shared.database(template, make)
+
+
+def needed() -> None:
+    """Skips a test if there is no PostgreSQL, and says why; in CI it fails."""
+    try:
+        programs()
+    except PostgresUnavailable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
 
 
 def gateways_database() -> str:

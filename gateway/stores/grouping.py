@@ -85,7 +85,9 @@ class Grouping:
 
     def put(self, sink: Sink, event: Event, *, urgent: bool) -> bool:
         """An event for the next group; whether who waits must look again."""
-        is_first = self._begin()
+        is_first = not (self.events or self._later)
+        if is_first:
+            self._since = time.monotonic()
         waiting = self.events.get(sink)
         if waiting is None:
             self.events[sink] = [event]
@@ -98,15 +100,11 @@ class Grouping:
 
     def call_soon(self, act: Any) -> bool:
         """A call that nobody waits for; whether who waits must look again."""
-        is_first = self._begin()
+        is_first = not (self.events or self._later)
+        if is_first:
+            self._since = time.monotonic()
         self._later.append(Call(act, None))
         return is_first
-
-    def _begin(self) -> bool:
-        if self.events or self._later:
-            return False
-        self._since = time.monotonic()
-        return True
 
     def call(self, act: Any, future: asyncio.Future[Any], *, is_long: bool) -> None:
         """A call for the next group; who waits must look again."""

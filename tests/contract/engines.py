@@ -18,7 +18,6 @@ from tests.patience import within
 from tests.postgres import shared_database
 
 MIGRATIONS: Final = migrations_of(Config())
-ON_POSTGRESQL: Final = [one for one in MIGRATIONS if (one.directory / "postgresql").is_dir()]
 POSTGRESQL: Final = "postgresql:"
 """A database of its own on the server that all tests share."""
 
@@ -33,17 +32,22 @@ class Engine(NamedTuple):
     def made(self, directory: pathlib.Path) -> Store:
         """The store, not yet opened; the same again for the same directory."""
         if self.url == POSTGRESQL:
-            url = _DATABASES.get(directory) or shared_database("contract", _migrated)
+            url = _DATABASES.get(directory) or migrated_database()
             _DATABASES[directory] = url
-            return open_store(url, Options(migrations=ON_POSTGRESQL))
+            return open_store(url, Options(migrations=MIGRATIONS))
         return open_store(self.url.format(directory=directory), Options(migrations=MIGRATIONS))
 
 
 _DATABASES: Final[dict[pathlib.Path, str]] = {}
 
 
+def migrated_database() -> str:
+    """The URL of a new one on PostgreSQL, with all tables."""
+    return shared_database("contract", _migrated)
+
+
 async def _migrated(url: str) -> None:
-    store = open_store(url, Options(migrations=ON_POSTGRESQL))
+    store = open_store(url, Options(migrations=MIGRATIONS))
     await store.open()
     await store.close()
 

@@ -16,31 +16,37 @@ import pytest
 import pytest_asyncio
 
 from gateway.config.cluster import ClusterConfig
-from gateway.errors import GatewayError, StoreFailed
+from gateway.errors import GatewayError, StoreFailed, StoreFull
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import Statements
 from gateway.stores.packing import events_above
-from gateway.stores.postgresql import lease, log_rows, writer
+from gateway.stores.postgresql import appending, lease, log_rows, writer
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.writer import PostgresqlWriter
 from tests import lasting
 from tests.contract.engines import Collector, delta, filled, record
 from tests.patience import within
-from tests.postgres import Server, postgres, shared_database
+from tests.postgres import Server, needed, postgres, shared_database
 from tests.postgres_proxy import Proxy, proxy
 from tests.shared import SHARED
 
 pytestmark = SHARED
 
 LOGS: Final = 3
-ROUNDS: Final = 24
+ROUNDS: Final = 12
+_FULL: Final = """
+CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON events EXECUTE FUNCTION full_disk()
+"""
 _TABLE: Final = "CREATE TABLE IF NOT EXISTS counted (name text)"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[Server]:
     """One that keeps what it acknowledged when it is killed."""
+    needed()
     async with postgres(is_durable=True) as running:
         yield running
 
@@ -150,6 +156,25 @@ async def test_an_event_that_cannot_be_stored_is_left_out_alone(store: Postgresq
     assert [event.seq for event in await store.logs.read_events(other.key, after=0, limit=9)] == [1]
     await filled(store, mine, [notice(4, "poison"), delta(5, "z")])
     assert mine.lost == {2, 4}
+
+
+async def test_a_disk_that_is_full_is_said_and_events_are_kept(store: PostgresqlStore) -> None:
+    sink = Collector(record("a").key)
+    await store.sessions.create(record("a"))
+    await store.query(lambda connection: connection.execute(_FULL))
+    store.logs.enqueue(sink, delta(1, "x"), urgent=True)
+    async with within(5):
+        while not sink.refusals:
+            await asyncio.sleep(0.01)
+    assert isinstance(sink.refusals[0], StoreFull)
+    assert (sink.seq, sink.lost) == (0, set())
+    assert store.logs.backlog() == 1
+    store.logs.forget(sink, {1})
+    assert store.logs.backlog() == 0
+    store.logs.enqueue(sink, delta(2, "y"), urgent=True)
+    await store.query(lambda c: c.execute("DROP TRIGGER full_disk ON events"))
+    await sink.until(2)
+    assert [event.seq for event in await store.logs.read_events(sink.key, after=0, limit=9)] == [2]
 
 
 async def test_when_the_task_ends_everybody_hears_of_it(
@@ -278,7 +303,7 @@ async def test_the_checker_finds_what_is_done_twice_if_nobody_asks(monkeypatch: 
 
 
 async def test_the_checker_finds_that_events_are_not_written_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, name in ((writer, "_PUT"), (log_rows, "INSERT")):
+    for module, name in ((appending, "_PUT"), (log_rows, "INSERT")):
         bare = getattr(module, name).replace(" ON CONFLICT DO NOTHING", "")
         monkeypatch.setattr(module, name, bare)
     async with proxy(shared_database("core", _migrated)) as way, opened(way.url) as store:
@@ -299,11 +324,12 @@ async def test_a_server_that_is_killed_has_kept_what_it_acknowledged(server: Ser
                 await load.call()
 
         going = asyncio.create_task(go_on())
-        for _ in range(2):
-            await asyncio.sleep(0.1)
-            await server.kill()
-            await server.start()
-            lasting.PIDS.add(server.pid)
+        async with within(20):
+            while len(load.called) < 5:
+                await asyncio.sleep(0.01)
+        await server.kill()
+        await server.start()
+        lasting.PIDS.add(server.pid)
         async with within(20):
             before = len(load.called)
             while len(load.called) < before + 5:
@@ -414,6 +440,26 @@ async def test_one_whose_row_is_gone_hears_of_it_and_writes_no_more(store: Postg
     assert await store.sessions.count() == 1
 
 
+@pytest.mark.parametrize("is_claimed", [True, False])
+async def test_no_event_is_acknowledged_once_the_row_is_gone(
+    monkeypatch: pytest.MonkeyPatch, is_claimed: bool
+) -> None:
+    monkeypatch.setattr(lease.NodeLease, "start", lambda _self: None)
+    ends: list[str] = []
+    async with opened(shared_database("core", _migrated), ends) as store:
+        await store.sessions.create(record())
+        sink = Collector(record().key)
+        if is_claimed:
+            await filled(store, sink, [delta(1, "x")])
+        await store.query(lambda connection: connection.execute("DELETE FROM nodes"))
+        store.logs.enqueue(sink, delta(2, "y"), urgent=True)
+        async with within(10):
+            while not sink.refusals:
+                await asyncio.sleep(0.01)
+        assert sink.seq == is_claimed
+        assert ends == [writer.LOST]
+
+
 async def test_a_log_that_another_has_taken_is_not_written(store: PostgresqlStore) -> None:
     """The fence is the session's row, too: here its claim was undone, and is made again."""
     await store.sessions.create(record())
@@ -426,7 +472,11 @@ async def test_a_log_that_another_has_taken_is_not_written(store: PostgresqlStor
 
 
 async def test_no_password_is_said() -> None:
-    for url in ("postgresql://me:SECRET@127.0.0.1:1/x", "postgresql://me:SECRET@[::1/x"):
+    for url in (
+        "postgresql://me:SECRET@127.0.0.1:1/x",
+        "postgresql://me:SECRET@[::1/x",
+        "postgresql://me:SECRET/more@127.0.0.1/x",
+    ):
         with pytest.raises(StoreFailed) as refused:
             await PostgresqlStore(url).open()
         assert "SECRET" not in str(refused.value) + refused.value.message

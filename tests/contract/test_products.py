@@ -169,6 +169,16 @@ async def test_a_list_has_last_words_who_waits_and_what_is_searched_for(house: H
         assert {chat.session_id for chat in found} == set(names), search
 
 
+async def test_messages_are_kept_as_they_were_said(house: House) -> None:
+    odd = "a\0b \ufdd0 \ufffd \U0010ffff 'x' \\ 100%"
+    sink = await house.begin()
+    await house.write(sink, post(1, odd, "assistant"))
+    chat = await house.products.find("a")
+    assert chat is not None
+    assert chat.last_text == odd
+    assert (await house.products.messages(chat.id, limit=1, newest_first=True))[0].message_text == odd
+
+
 async def test_a_chat_goes_with_its_session_and_its_numbers_are_not_used_again(house: House) -> None:
     sink = await house.begin()
     number = (await house.products.numbers())[4]

@@ -266,6 +266,18 @@ async def test_parallel_additions_lose_nothing(store: ShopStore, parallel: int) 
     assert (cart.quantity, cart.total) == (parallel, parallel * 990)
 
 
+async def test_texts_are_kept_as_they_were_given(store: ShopStore) -> None:
+    odd = "a\0b \ufdd0 \ufdd1 \ufffd \U0010ffff 'x' \\ %"
+    await store.add(ALICE, msgspec.structs.replace(line(), name=odd, extra={odd: odd}), NOW, bounds=BOUNDS)
+    await store.prefer(ALICE, {odd: odd}, NOW, bounds=BOUNDS)
+    [kept] = (await store.cart(ALICE, at=1)).lines
+    assert (kept.name, kept.extra) == (odd, {odd: odd})
+    assert await store.preferences(ALICE, at=1) == {odd: odd}
+    assert await store.remove(ALICE, "\0", NOW) == (None, Cart((kept,)))
+    await store.checkout(ALICE, NOW, kept_until=9_000, bounds=BOUNDS)
+    assert (await store.purchases(ALICE, at=1))[0].lines == (kept,)
+
+
 async def test_random_operations_match_the_reference(store: ShopStore) -> None:
     """A thousand conversations, fifty operations each, all at once; fewer on a server."""
     reference = MemoryShopStore(bounds=BOUNDS)

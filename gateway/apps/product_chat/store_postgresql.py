@@ -15,6 +15,11 @@ from gateway.extension import PostgresqlDatabase, Statements
 
 NUMBERS: Final = 64
 """Reserved at once: so many may be lost with a process, and so many messages need one transaction for it."""
+_TAKE: Final = (
+    "INSERT INTO sequences AS s (name, next)"
+    " SELECT 'product_chat_messages', coalesce(max(id), 0) + 1 + $1::bigint FROM product_chat_messages"
+    " ON CONFLICT (name) DO UPDATE SET next = greatest(s.next + $1, excluded.next) RETURNING next"
+)
 _CHAT: Final = (
     "c.id, c.session_id, s.owner, s.session_id AS record_id, c.tenant, c.product_id, c.product_name,"
     " c.customer_name, c.customer_email, c.status, c.priority, c.assigned_to, c.spam_score, c.created_at,"
@@ -47,14 +52,8 @@ class PostgresqlProducts:
 
     async def numbers(self) -> range:
         """Larger than those of messages that came with a copy of another store, too."""
-        last = await self._store.transact(
-            lambda connection: connection.fetchval(
-                "UPDATE product_chat_numbers SET last ="
-                " greatest(last, (SELECT max(id) FROM product_chat_messages)) + $1 RETURNING last",
-                NUMBERS,
-            )
-        )
-        return range(last - NUMBERS + 1, last + 1)
+        after = await self._store.transact(lambda connection: connection.fetchval(_TAKE, NUMBERS))
+        return range(after - NUMBERS, after)
 
     async def find(self, session_id: str) -> ProductSession | None:
         found = await self._chats("WHERE c.session_id = $1", session_id)

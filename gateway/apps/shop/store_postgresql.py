@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
+from gateway.apps.shop.room import Room
 from gateway.apps.shop.store import (
     USES,
     Bounds,
@@ -28,7 +29,6 @@ from gateway.apps.shop.store import (
     too_much,
     too_much_text,
 )
-from gateway.errors import SessionLimit
 from gateway.extension import PostgresqlDatabase, Statements
 
 _ALIVE: Final = "owner = $1 AND conversation = $2 AND expires_at > $3"
@@ -46,7 +46,7 @@ class PostgresqlShopStore:
 
     def __init__(self, database: PostgresqlDatabase, *, bounds: Bounds | None = None) -> None:
         self._database = database
-        self._conversations = (bounds or Bounds()).conversations
+        self._room = Room((bounds or Bounds()).conversations)
 
     async def use(
         self,
@@ -242,6 +242,7 @@ class PostgresqlShopStore:
                 )
 
         await self._database.transact(act)
+        self._room.freed()
 
     async def move(self, old: ShopKey, new: ShopKey) -> None:
         async def act(connection: Statements) -> None:
@@ -285,6 +286,7 @@ class PostgresqlShopStore:
         purged = 0
         while count := await self._database.transact(act):
             purged += count
+        self._room.freed()
         return purged
 
     async def _made(
@@ -303,8 +305,7 @@ class PostgresqlShopStore:
             "DELETE FROM shop_sessions WHERE owner = $1 AND conversation = $2 AND expires_at <= $3",
             *(key.owner, key.conversation, moment.at),
         )
-        if await connection.fetchval("SELECT count(*) FROM shop_sessions") >= self._conversations:
-            raise SessionLimit
+        await self._room.take(connection, moment.at)
         await connection.execute(
             "INSERT INTO shop_sessions (tenant, owner, conversation, created_at, last_used_at, expires_at)"
             " VALUES ($1, $2, $3, $4, $4, $5) ON CONFLICT (owner, conversation) DO NOTHING",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,6 +24,10 @@ from gateway.stores.postgresql.errors import is_gone, worded
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+OLDEST: Final = 14
+"""Version of PostgreSQL."""
 READERS: Final = 8
 """Connections that read, at most."""
 CONNECT_SECONDS: Final = 5.0
@@ -40,8 +45,9 @@ _SERVER_SETTINGS: Final = {
     "tcp_keepalives_idle": "2",
     "tcp_keepalives_interval": "1",
     "tcp_keepalives_count": "3",
+    **dict.fromkeys(("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"), "0"),
 }
-"""So that a server finds out that we are gone, and lets go of what we hold."""
+"""So that a server finds out that we are gone, and lets go of what we hold; and no commit is cancelled."""
 
 
 async def connect(url: str, *, keeps: bool) -> Any:
@@ -78,6 +84,17 @@ def _keepalive() -> list[tuple[tuple[int, int], int]]:
     known = [(name, value) for name, value in probes.items() if hasattr(socket, name)]
     options = [((socket.IPPROTO_TCP, getattr(socket, name)), value) for name, value in known]
     return [((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1), *options]
+
+
+async def look_at(connection: Any) -> None:
+    """Warns of a server that acknowledges what it may lose. Raises StoreFailed if it is too old."""
+    if int(await connection.fetchval("SHOW server_version_num")) < 10_000 * OLDEST:
+        raise StoreFailed(f"This PostgreSQL is too old: it must be of version {OLDEST} or later.")
+    for setting in ("fsync", "synchronous_commit"):
+        if await connection.fetchval(f"SHOW {setting}") == "off":
+            log.warning(
+                "PostgreSQL has %s = off: what it has acknowledged may be lost when it crashes.", setting
+            )
 
 
 async def is_pooled(url: str) -> bool:

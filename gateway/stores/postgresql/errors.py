@@ -20,8 +20,9 @@ RETRY_AFTER_SECONDS: Final = 5
 _FULL: Final = ("53100", "53200")
 """disk_full, out_of_memory."""
 _DAMAGED: Final = ("XX001", "XX002")
-_OF_THE_ENGINE: Final = ("08", "28", "3D", "53", "57", "58", "F0", "XX")
-"""Classes of errors that say nothing of what was to be written."""
+_OF_WHAT_WAS_WRITTEN: Final = (*("0A", "21", "22", "23", "25P02", "2F", "38", "39", "42", "44", "54", "P0"),)
+"""Classes of errors that say something of what was to be written; all others mean that nothing can be now."""
+_FORBIDDEN: Final = "42501"
 _READ_ONLY: Final = "25006"
 """A server that was replaced by another."""
 _GONE: Final = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", _READ_ONLY)
@@ -49,7 +50,10 @@ def is_gone(error: BaseException) -> bool:
 
 def is_of_the_engine(error: BaseException) -> bool:
     """Whether nothing could be written now. Everything else is the fault of what was to be written."""
-    return is_gone(error) or isinstance(error, NodeLost) or _state(error)[:2] in _OF_THE_ENGINE
+    if is_gone(error) or isinstance(error, NodeLost):
+        return True
+    state = _state(error)
+    return bool(state) and (state == _FORBIDDEN or not state.startswith(_OF_WHAT_WAS_WRITTEN))
 
 
 def is_to_be_done_again(error: BaseException) -> bool:
@@ -72,6 +76,9 @@ def worded(error: Exception) -> GatewayError:
             error,
         )
         return StoreDamaged()
+    if state == _READ_ONLY:
+        words = "PostgreSQL takes no writes here: this server is a standby, or set to read only."
+        return StoreFailed(words, retry_after_seconds=RETRY_AFTER_SECONDS)
     if is_gone(error):
         words = f"PostgreSQL does not answer ({state or type(error).__name__})."
         return StoreFailed(words, retry_after_seconds=RETRY_AFTER_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -14,7 +14,7 @@ from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import ledger, options, schema
-from gateway.stores.postgresql.connections import Readers, connect, is_pooled
+from gateway.stores.postgresql.connections import Readers, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.errors import worded
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
@@ -31,6 +31,11 @@ from gateway.stores.postgresql.tombstones import PostgresqlTombstones
 from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
 
 T = TypeVar("T")
+
+_UNREADABLE: Final = (
+    "The URL of the store cannot be read. It is postgresql://USER:PASSWORD@HOST/DATABASE, and what is"
+    " special in a password is written as %XX."
+)
 
 
 class PostgresqlStore:
@@ -97,11 +102,11 @@ class PostgresqlStore:
 
     def _deleted(self, key: str) -> None:
         if self._writer is not None:
-            self._writer.drop_claim(key)
+            self._writer.appender.drop_claim(key)
 
     async def _append(self, connection: Statements, row_id: int, events: Sequence[Event]) -> None:
         if self._writer is not None:
-            await self._writer.append(connection, [(row_id, events)])
+            await self._writer.appender.append(connection, [(row_id, events)])
 
     def _write_soon(self, act: Act) -> None:
         if self._writer is not None:
@@ -111,7 +116,10 @@ class PostgresqlStore:
         """Raises StoreFailed if it cannot be, as when another gateway has the database."""
         try:
             await self._open(keeps=not await is_pooled(self._url))
-        except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ValueError:
+            await self.close()
+            raise StoreFailed(_UNREADABLE) from None  # it may quote the password
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             await self.close()
             raise worded(error) from error
         except BaseException:
@@ -124,7 +132,7 @@ class PostgresqlStore:
             keeps=keeps,
             cluster=self._cluster,
             on_beat=self._on_beat,
-            migrate=lambda connection: schema.migrate(connection, self._migrations),
+            migrate=self._migrate,
             on_lost=self._lost,
             on_silence=self._silent,
         )
@@ -134,11 +142,15 @@ class PostgresqlStore:
         self._writer = PostgresqlWriter(
             lambda: connect(self._url, keeps=keeps),
             node=lease.node,
+            projections=self._projections,
             on_commit=self._on_commit,
             on_end=lambda words: self.on_end(words),
         )
-        self._writer.projections = self._projections
         self._writer.start()
+
+    async def _migrate(self, connection: Any) -> None:
+        await look_at(connection)
+        await schema.migrate(connection, self._migrations)
 
     def _lost(self) -> None:
         if self._writer is not None:

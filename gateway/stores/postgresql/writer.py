@@ -18,21 +18,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
-
-from msgspec import Struct
 
 from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.grouping import Call, Group, Grouping, refuse
 from gateway.stores.logs import Sink
-from gateway.stores.packing import MARKS, Row, rows_of, turn_after
-from gateway.stores.postgresql import log_rows
+from gateway.stores.postgresql.appending import ALIVE, Appender, Attempt, noting_doubt
 from gateway.stores.postgresql.connections import PATIENCE_SECONDS, PAUSE_SECONDS
 from gateway.stores.postgresql.errors import (
     NodeLost,
@@ -49,24 +45,8 @@ RETRY_SECONDS: Final = 0.5
 TRIES: Final = 5
 """How often a group that was undone because of others is written."""
 
-_ALIVE: Final = "alive AS (SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE)"
-_CLAIM: Final = (
-    f"WITH {_ALIVE} UPDATE sessions SET node = $1, generation = generation + 1 FROM alive"  # noqa: S608 - literals
-    " WHERE key = ANY($2::text[]) RETURNING key, sessions.id, generation"
-)
-_PUT: Final = (
-    f"WITH {_ALIVE}, fence AS ("  # noqa: S608 - literals
-    "SELECT sessions.id FROM alive, unnest($2::bigint[], $3::int[]) AS f (id, generation) JOIN sessions"
-    " ON sessions.id = f.id AND sessions.generation = f.generation AND sessions.node = $1),"
-    " turns AS (UPDATE sessions SET has_open_turn = t.turn FROM unnest($4::bigint[], $5::smallint[])"
-    " AS t (id, turn) JOIN fence ON fence.id = t.id WHERE sessions.id = t.id),"
-    " put AS (INSERT INTO events (session, seq, at, body) SELECT e.* FROM"
-    " unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::bytea[]) AS e (session, seq, at, body)"
-    " JOIN fence ON fence.id = e.session ON CONFLICT DO NOTHING)"
-    " SELECT EXISTS (SELECT FROM alive), ARRAY(SELECT id FROM fence)"
-)
 _BEGIN: Final = (
-    f"WITH {_ALIVE} INSERT INTO commits (node, number) SELECT id, $2::bigint FROM alive"  # noqa: S608 - literals
+    f"WITH {ALIVE} INSERT INTO commits (node, number) SELECT id, $2::bigint FROM alive"  # noqa: S608 - literals
     " ON CONFLICT (node) DO UPDATE SET number = excluded.number RETURNING pg_backend_pid(), now()"
 )
 _NUMBER: Final = "SELECT number FROM commits WHERE node = $1 FOR UPDATE"
@@ -74,23 +54,9 @@ _NUMBER: Final = "SELECT number FROM commits WHERE node = $1 FOR UPDATE"
 _END_OF_IT: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND xact_start = $2"
 )
-_TURN: Final = "UPDATE sessions SET has_open_turn = $1 WHERE id = $2"
-
 LOST: Final = "Another gateway has taken the database, so this one may not write to it any more."
 
 Act = Callable[[Statements], Awaitable[Any]]
-
-
-class _Attempt(Struct):
-    """A commit that is tried."""
-
-    number: int = 0
-    """Of its transaction."""
-    pid: int = 0
-    began: datetime.datetime | None = None
-    """When, by the clock of PostgreSQL."""
-    is_in_doubt: bool = False
-    """Whether it was sent, and the answer did not come."""
 
 
 class PostgresqlWriter:
@@ -101,14 +67,14 @@ class PostgresqlWriter:
         connect: Callable[[], Awaitable[Any]],
         *,
         node: int,
+        projections: Mapping[type, Sequence[PostgresqlProjection]],
         on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
         on_end: Callable[[str], None] = lambda _words: None,
     ) -> None:
         """`node`: the id of the row that says that this gateway may write. `on_commit` hears how long each
         group took and whether it was committed, `on_end` that nothing can be stored any more.
         """
-        self.projections: dict[type, list[PostgresqlProjection]] = {}
-        """Of events of these types."""
+        self.appender = Appender(node, projections)
         self._connect = connect
         self._node = node
         self._on_commit = on_commit
@@ -124,8 +90,6 @@ class PostgresqlWriter:
         """Whether the last group could not be written."""
         self._commits = 0
         """Transactions that were begun."""
-        self._claims: dict[str, tuple[int, int]] = {}
-        """The key of each session that was written → its row and generation."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -276,7 +240,7 @@ class PostgresqlWriter:
     def _fail(self, group: Group, error: Exception) -> None:
         """Nothing was written: tells everybody, and keeps the events."""
         self._is_troubled = True
-        self._claims.clear()
+        self.appender.claims.clear()
         words = worded(error)
         log.error("nothing could be written: %s", words.message)
         self._grouping.kept = {} if self._grouping.is_stopping else group.events
@@ -286,20 +250,20 @@ class PostgresqlWriter:
 
     # -- connections that are lost ------------------------------------------------------------------------
 
-    async def _surely(self, act: Callable[[Any, _Attempt], Awaitable[None]]) -> None:
+    async def _surely(self, act: Callable[[Any, Attempt], Awaitable[None]]) -> None:
         """Runs `act` until it is known to have been committed, or not to have been; on a new connection if
         need be. Raises what it raised.
         """
         until = time.monotonic() + (0 if self._is_troubled else PATIENCE_SECONDS)
         pause, tries = PAUSE_SECONDS, 0
-        attempt = _Attempt()
+        attempt = Attempt()
         while True:
             try:
                 if self._connection is None:
                     self._connection = await self._connect()
                 if attempt.is_in_doubt and await self._was_committed(self._connection, attempt):
                     return
-                attempt = _Attempt()
+                attempt = Attempt()
                 await act(self._connection, attempt)
             except Exception as error:
                 tries += 1
@@ -316,7 +280,7 @@ class PostgresqlWriter:
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS)
 
-    async def _was_committed(self, connection: Any, attempt: _Attempt) -> bool:
+    async def _was_committed(self, connection: Any, attempt: Attempt) -> bool:
         if not attempt.number:
             return False  # events are written again
         await connection.execute(_END_OF_IT, attempt.pid, attempt.began)
@@ -334,26 +298,29 @@ class PostgresqlWriter:
 
     # -- writing ------------------------------------------------------------------------------------------
 
-    async def _commit(self, connection: Any, attempt: _Attempt, group: Group) -> None:
-        if not group.calls and not self._projected(group.events):
-            await self._put_all(connection, attempt, group.events)
+    async def _commit(self, connection: Any, attempt: Attempt, group: Group) -> None:
+        appender = self.appender
+        if not group.calls and not appender.makes_rows(group.events):
+            await appender.put(connection, attempt, group.events)
             return
-        await self._claimed(connection, group.events)  # outside, because what is claimed is noted
+        logs = await appender.claimed(connection, group.events)  # outside, because what is claimed is noted
         async with self._transaction(connection, attempt):
-            await self._write_events(connection, group.events)
+            await appender.append(connection, [(session, events) for session, _, events in logs])
             for call in group.calls:
                 await self._act(connection, call)
 
-    async def _commit_events_apart(self, connection: Any, attempt: _Attempt, group: Group) -> None:
+    async def _commit_events_apart(self, connection: Any, attempt: Attempt, group: Group) -> None:
         """Writes every event that can be written, and notes those that cannot."""
         spoiled: dict[Sink, set[int]] = {}
-        await self._claimed(connection, group.events)
+        await self.appender.claimed(connection, group.events)
         async with self._transaction(connection, attempt):
             for sink, events in group.events.items():
+                if (claim := self.appender.claims.get(sink.key)) is None:
+                    continue  # its session is gone
                 for event in events:
                     try:
                         async with connection.transaction():
-                            await self._write_events(connection, {sink: [event]})
+                            await self.appender.append(connection, [(claim[0], [event])])
                     except Exception as error:
                         if is_of_the_engine(error):
                             raise
@@ -362,7 +329,7 @@ class PostgresqlWriter:
         group.spoiled = spoiled
 
     @contextlib.asynccontextmanager
-    async def _transaction(self, connection: Any, attempt: _Attempt) -> AsyncIterator[None]:
+    async def _transaction(self, connection: Any, attempt: Attempt) -> AsyncIterator[None]:
         """One that leaves its number. Raises NodeLost if this gateway may not write any more."""
         transaction = connection.transaction()
         await transaction.start()
@@ -377,7 +344,7 @@ class PostgresqlWriter:
             with contextlib.suppress(Exception):  # the connection is gone, and with it the transaction
                 await transaction.rollback()
             raise
-        await _noting_doubt(attempt, transaction.commit())
+        await noting_doubt(attempt, transaction.commit())
 
     async def _act(self, connection: Any, call: Call) -> None:
         """Runs a call; what it raises undoes only itself, unless the engine is at fault."""
@@ -389,93 +356,3 @@ class PostgresqlWriter:
             if is_of_the_engine(error) or is_to_be_done_again(error):
                 raise
             call.error = worded(error)
-
-    async def _write_events(self, connection: Any, logs: dict[Sink, list[Event]]) -> None:
-        """Inside a transaction, which has asked whether it may."""
-        claimed = await self._claimed(connection, logs)
-        await self.append(connection, [(session, events) for session, _, events in claimed])
-
-    async def append(self, connection: Statements, logs: Sequence[tuple[int, Sequence[Event]]]) -> None:
-        """Writes events of logs, by the ids of their rows, and what follows from them; inside a
-        transaction.
-        """
-        for session, events in logs:
-            await log_rows.insert(connection, rows_of(session, events))
-            turn: int | None = None
-            for event in events:
-                kind = event.kind
-                if kind in MARKS and (after := turn_after(event)) is not None:
-                    turn = after
-                for project in self.projections.get(kind, ()):
-                    await project(connection, session, event)
-            if turn is not None:
-                await connection.execute(_TURN, turn, session)
-
-    def _projected(self, logs: dict[Sink, list[Event]]) -> bool:
-        """Whether rows are made of one of these."""
-        kinds = self.projections
-        return any(event.kind in kinds for events in logs.values() for event in events)
-
-    async def _claimed(
-        self, connection: Any, logs: dict[Sink, list[Event]]
-    ) -> list[tuple[int, int, list[Event]]]:
-        """(row, generation, events) of logs whose session is there; it is this gateway's from now on."""
-        unknown = [sink.key for sink in logs if sink.key not in self._claims]
-        if unknown:
-            for key, row_id, generation in await connection.fetch(_CLAIM, self._node, unknown):
-                self._claims[key] = (row_id, generation)
-        found = ((self._claims.get(sink.key), events) for sink, events in logs.items())
-        return [(*claim, events) for claim, events in found if claim is not None]
-
-    async def _put_all(self, connection: Any, attempt: _Attempt, logs: dict[Sink, list[Event]]) -> None:
-        """Events alone. A log that is not found any more was claimed in vain, if a failover has undone that,
-        or has gone with its session.
-        """
-        claimed = await self._claimed(connection, logs)
-        found = await self._put(connection, attempt, claimed) if claimed else set[int]()
-        again = {
-            sink: events for sink, events in logs.items() if self._claims.get(sink.key, (0,))[0] not in found
-        }
-        for sink in again:
-            self._claims.pop(sink.key, None)
-        if again and (claimed := await self._claimed(connection, again)):
-            await self._put(connection, attempt, claimed)
-
-    async def _put(
-        self, connection: Any, attempt: _Attempt, logs: list[tuple[int, int, list[Event]]]
-    ) -> set[int]:
-        """Events of logs as one statement; those logs that were found."""
-        rows: list[Row] = []
-        turns: dict[int, int] = {}
-        for session, _, events in logs:
-            rows += rows_of(session, events)
-            for event in events:
-                if event.kind in MARKS and (turn := turn_after(event)) is not None:
-                    turns[session] = turn
-        statement = connection.fetchrow(
-            _PUT,
-            self._node,
-            [session for session, _, _ in logs],
-            [generation for _, generation, _ in logs],
-            list(turns),
-            list(turns.values()),
-            *([row[column] for row in rows] for column in range(4)),
-        )
-        is_alive, found = await _noting_doubt(attempt, statement)
-        if not is_alive:
-            raise NodeLost
-        return set(found)
-
-    def drop_claim(self, key: str) -> None:
-        """A session was deleted, by a call that may be undone."""
-        self._claims.pop(key, None)
-
-
-async def _noting_doubt(attempt: _Attempt, sent: Awaitable[Any]) -> Any:
-    """Awaits what commits; if the connection is lost meanwhile, its outcome is in doubt."""
-    try:
-        found = await sent
-    except Exception as error:
-        attempt.is_in_doubt = is_gone(error)
-        raise
-    return found

@@ -44,11 +44,3 @@ CREATE TABLE product_chat_messages (
 CREATE INDEX product_chat_messages_in_order ON product_chat_messages (session_id, id);
 CREATE INDEX product_chat_messages_unread   ON product_chat_messages (session_id, sender_type, id)
     WHERE NOT is_read;
-
--- Up to where the numbers of messages have been given out. It only grows: a number is given once, also if its
--- message was never written or is erased.
-CREATE TABLE product_chat_numbers (
-    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    last     bigint  NOT NULL
-);
-INSERT INTO product_chat_numbers (last) VALUES (0);

@@ -10,24 +10,24 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
-from gateway.config.cluster import ClusterConfig
 from gateway.errors import GatewayError, StoreFailed, StoreFull
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import Statements
 from gateway.stores.packing import events_above
-from gateway.stores.postgresql import appending, lease, log_rows, writer
+from gateway.stores.postgresql import appending, connections, lease, log_rows, writer
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.writer import PostgresqlWriter
 from tests import lasting
+from tests.contract.core_store import core_database, opened
 from tests.contract.engines import Collector, delta, filled, record
 from tests.patience import within
-from tests.postgres import Server, needed, postgres, shared_database
+from tests.postgres import Server, needed, postgres
 from tests.postgres_proxy import Proxy, proxy
 from tests.shared import SHARED
 
@@ -51,30 +51,10 @@ async def server() -> AsyncIterator[Server]:
         yield running
 
 
-@contextlib.asynccontextmanager
-async def opened(
-    url: str, ends: list[str] | None = None, *, lease_seconds: float = 3.0
-) -> AsyncIterator[PostgresqlStore]:
-    cluster = ClusterConfig(lease_seconds=lease_seconds, beat_seconds=min(lease_seconds / 5, 0.5))
-    store = PostgresqlStore(url, on_end=(ends if ends is not None else []).append, cluster=cluster)
-    async with within(30):
-        await store.open()
-    try:
-        yield store
-    finally:
-        async with within(30):
-            await store.close()
-
-
 @pytest_asyncio.fixture(loop_scope="module")
 async def store() -> AsyncIterator[PostgresqlStore]:
-    async with opened(shared_database("core", _migrated)) as made:
+    async with opened(core_database()) as made:
         yield made
-
-
-async def _migrated(url: str) -> None:
-    async with opened(url):
-        pass
 
 
 # -- what cannot be stored --------------------------------------------------------------------------------
@@ -181,7 +161,7 @@ async def test_when_the_task_ends_everybody_hears_of_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ends: list[str] = []
-    async with opened(shared_database("core", _migrated), ends) as store:
+    async with opened(core_database(), ends) as store:
         sink = Collector(record().key)
         await store.sessions.create(record())
         monkeypatch.setattr(PostgresqlWriter, "_write_group", lambda *_: [].pop())
@@ -284,7 +264,7 @@ async def _cut_again_and_again(store: PostgresqlStore, way: Proxy, seed: int) ->
 
 
 async def test_nothing_is_lost_or_doubled_when_connections_are_cut() -> None:
-    async with proxy(shared_database("core", _migrated)) as way, opened(way.url) as store:
+    async with proxy(core_database()) as way, opened(way.url) as store:
         load, cuts = await _cut_again_and_again(store, way, seed=1)
         assert await load.faults() == {"lost": 0, "doubled": 0}
         assert cuts >= ROUNDS // 2
@@ -297,7 +277,7 @@ async def test_the_checker_finds_what_is_done_twice_if_nobody_asks(monkeypatch: 
         return False
 
     monkeypatch.setattr(PostgresqlWriter, "_was_committed", never)
-    async with proxy(shared_database("core", _migrated)) as way, opened(way.url) as store:
+    async with proxy(core_database()) as way, opened(way.url) as store:
         load, _ = await _cut_again_and_again(store, way, seed=1)
         assert (await load.faults())["doubled"] > 0
 
@@ -306,7 +286,7 @@ async def test_the_checker_finds_that_events_are_not_written_twice(monkeypatch: 
     for module, name in ((appending, "_PUT"), (log_rows, "INSERT")):
         bare = getattr(module, name).replace(" ON CONFLICT DO NOTHING", "")
         monkeypatch.setattr(module, name, bare)
-    async with proxy(shared_database("core", _migrated)) as way, opened(way.url) as store:
+    async with proxy(core_database()) as way, opened(way.url) as store:
         load, _ = await _cut_again_and_again(store, way, seed=1)
         assert (await load.faults())["lost"] > 0
 
@@ -364,123 +344,38 @@ async def test_who_waits_too_long_is_told_and_events_are_kept(
 
 async def test_a_server_that_does_not_answer_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "SILENT_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.1)
     async with (
-        proxy(shared_database("core", _migrated)) as way,
+        proxy(core_database()) as way,
         opened(way.url, lease_seconds=0.4) as store,
     ):
         load = Load(store)
         await load.begin()
         way.stop()
         load.put(0, "x")
-        await asyncio.sleep(0.7)  # the time that is under test
+        async with within(10):
+            with pytest.raises(StoreFailed, match="does not answer"):
+                await store.sessions.count()
         way.go_on()
         await load.settled()
         await load.call()
         assert await load.faults() == {"lost": 0, "doubled": 0}
 
 
-# -- one gateway at a time --------------------------------------------------------------------------------
-
-
-async def test_a_second_gateway_is_refused_and_told_which_is_the_first() -> None:
-    url = shared_database("core", _migrated)
-    async with opened(url) as first:
-        with pytest.raises(StoreFailed, match=r"Another gateway uses .* the one on .*process \d+"):
-            await PostgresqlStore(url).open()
-        await first.sessions.create(record())
-    async with opened(url) as after:
-        assert await after.sessions.count() == 1
-
-
-async def _vanish(store: PostgresqlStore) -> None:
-    """As if its process had been killed: nobody beats, and its connections are closed."""
-    assert store._lease is not None
-    assert store._lease._task is not None
-    store._lease._task.cancel()
-    await asyncio.wait({store._lease._task})
-    store._lease._let_go()
-
-
-@pytest.mark.parametrize("is_direct", [True, False])
-async def test_after_one_was_killed_the_next_starts(monkeypatch: pytest.MonkeyPatch, is_direct: bool) -> None:
-    monkeypatch.setattr(lease, "_FRESH", "SELECT false")
-    lease_seconds = 30.0 if is_direct else 0.8
-    if not is_direct:
-        monkeypatch.setattr("gateway.stores.postgresql.store.is_pooled", _yes)
-    url, ends = shared_database("core", _migrated), list[str]()
-    async with opened(url, ends, lease_seconds=lease_seconds) as first:
-        await first.sessions.create(record())
-        await _vanish(first)
-        async with within(10), opened(url, lease_seconds=lease_seconds) as second:
-            await second.sessions.create(record("b"))
-            sink = Collector(record().key)
-            first.logs.enqueue(sink, delta(1, "late"), urgent=True)
-            with pytest.raises(StoreFailed, match="has taken the database"):
-                await first.sessions.create(record("c"))
-            assert ends == [writer.LOST]
-            assert (sink.seq, bool(sink.refusals)) == (0, True)
-            assert await second.sessions.count() == 2
-            assert await second.logs.read_events(sink.key, after=0, limit=9) == []
-
-
-async def _yes(_url: str) -> bool:
-    return True
-
-
-async def test_one_whose_row_is_gone_hears_of_it_and_writes_no_more(store: PostgresqlStore) -> None:
-    ends: list[str] = []
-    store.on_end = ends.append
-    await store.sessions.create(record())
-    await store.query(lambda connection: connection.execute("DELETE FROM nodes"))
-    async with within(10):
-        while not ends:
-            await asyncio.sleep(0.01)
-    with pytest.raises(StoreFailed, match="has taken the database"):
-        await store.sessions.create(record("b"))
-    assert await store.sessions.count() == 1
-
-
-@pytest.mark.parametrize("is_claimed", [True, False])
-async def test_no_event_is_acknowledged_once_the_row_is_gone(
-    monkeypatch: pytest.MonkeyPatch, is_claimed: bool
-) -> None:
-    monkeypatch.setattr(lease.NodeLease, "start", lambda _self: None)
-    ends: list[str] = []
-    async with opened(shared_database("core", _migrated), ends) as store:
+async def test_of_several_hosts_the_one_that_takes_writes_is_found() -> None:
+    parts = urlsplit(core_database())
+    several = parts._replace(netloc=f"{parts.username}@127.0.0.1:1,127.0.0.1:{parts.port}")
+    async with opened(several.geturl() + "?target_session_attrs=read-write") as store:
         await store.sessions.create(record())
-        sink = Collector(record().key)
-        if is_claimed:
-            await filled(store, sink, [delta(1, "x")])
-        await store.query(lambda connection: connection.execute("DELETE FROM nodes"))
-        store.logs.enqueue(sink, delta(2, "y"), urgent=True)
-        async with within(10):
-            while not sink.refusals:
-                await asyncio.sleep(0.01)
-        assert sink.seq == is_claimed
-        assert ends == [writer.LOST]
+        assert await store.sessions.count() == 1
 
 
-async def test_a_log_that_another_has_taken_is_not_written(store: PostgresqlStore) -> None:
-    """The fence is the session's row, too: here its claim was undone, and is made again."""
-    await store.sessions.create(record())
+async def test_more_than_fits_into_one_statement_is_written(
+    store: PostgresqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_rows, "STATEMENT_BYTES", 3000)
     sink = Collector(record().key)
-    await filled(store, sink, [delta(1, "x")])
-    await store.query(lambda c: c.execute("UPDATE sessions SET generation = generation + 7"))
-    await filled(store, sink, [delta(2, "y")])
-    assert len(await store.logs.read_events(sink.key, after=0, limit=9)) == 2
-    assert await store.query(lambda c: c.fetchval("SELECT generation FROM sessions")) == 9
-
-
-async def test_no_password_is_said() -> None:
-    for url in (
-        "postgresql://me:SECRET@127.0.0.1:1/x",
-        "postgresql://me:SECRET@[::1/x",
-        "postgresql://me:SECRET/more@127.0.0.1/x",
-    ):
-        with pytest.raises(StoreFailed) as refused:
-            await PostgresqlStore(url).open()
-        assert "SECRET" not in str(refused.value) + refused.value.message
-    with pytest.raises(asyncpg.PostgresError):
-        await asyncpg.connect(shared_database() + "_missing")
-    with pytest.raises(StoreFailed, match="PostgreSQL refused"):
-        await PostgresqlStore(shared_database() + "_missing").open()
+    await store.sessions.create(record())
+    await filled(store, sink, [delta(seq, "x" * 1000) for seq in range(1, 10)])
+    assert len(await store.logs.read_events(sink.key, after=0, limit=20)) == 9

@@ -36,7 +36,10 @@ _PUT: Final = (
     " SELECT EXISTS (SELECT FROM alive), ARRAY(SELECT id FROM fence)"
 )
 _IS_THERE: Final = "SELECT EXISTS (SELECT FROM nodes WHERE id = $1)"
-_TURN: Final = "UPDATE sessions SET has_open_turn = $1 WHERE id = $2"
+_TURNS: Final = (
+    "UPDATE sessions SET has_open_turn = t.turn FROM unnest($1::bigint[], $2::smallint[]) AS t (id, turn)"
+    " WHERE sessions.id = t.id"
+)
 
 Logs = list[tuple[int, int, list[Event]]]
 """(row of the session, generation, events)"""
@@ -78,22 +81,29 @@ class Appender:
         """Writes events of logs, by the ids of their rows, and what follows from them; inside a
         transaction.
         """
+        rows: list[Row] = []
+        turns: dict[int, int] = {}
+        projected: list[tuple[PostgresqlProjection, int, Event]] = []
         for session, events in logs:
-            await log_rows.insert(connection, rows_of(session, events))
-            turn: int | None = None
+            rows += rows_of(session, events)
+            turns |= _turns(session, events)
             for event in events:
-                kind = event.kind
-                if kind in MARKS and (after := turn_after(event)) is not None:
-                    turn = after
-                for project in self._projections.get(kind, ()):
-                    await project(connection, session, event)
-            if turn is not None:
-                await connection.execute(_TURN, turn, session)
+                projected += [(project, session, event) for project in self._projections.get(event.kind, ())]
+        await log_rows.insert(connection, rows)
+        if turns:
+            await connection.execute(_TURNS, list(turns), list(turns.values()))
+        for project, session, event in projected:
+            await project(connection, session, event)
 
-    def makes_rows(self, logs: dict[Sink, list[Event]]) -> bool:
-        """Whether rows are made of one of these."""
-        kinds = self._projections
-        return any(event.kind in kinds for events in logs.values() for event in events)
+    def is_one_statement(self, logs: dict[Sink, list[Event]]) -> bool:
+        """Whether no rows are made of any of these, and they are not too many bytes for one statement."""
+        size = 0
+        for events in logs.values():
+            for event in events:
+                if event.kind in self._projections:
+                    return False
+                size += len(event.body)
+        return size <= log_rows.STATEMENT_BYTES
 
     async def claimed(self, connection: Any, logs: dict[Sink, list[Event]]) -> Logs:
         """(row, generation, events) of logs whose session is there; it is this gateway's from now on."""
@@ -126,9 +136,7 @@ class Appender:
         turns: dict[int, int] = {}
         for session, _, events in logs:
             rows += rows_of(session, events)
-            for event in events:
-                if event.kind in MARKS and (turn := turn_after(event)) is not None:
-                    turns[session] = turn
+            turns |= _turns(session, events)
         statement = connection.fetchrow(
             _PUT,
             self._node,
@@ -146,3 +154,12 @@ class Appender:
     def drop_claim(self, key: str) -> None:
         """A session was deleted, by a call that may be undone."""
         self.claims.pop(key, None)
+
+
+def _turns(session: int, events: Sequence[Event]) -> dict[int, int]:
+    """What `has_open_turn` of a session is after these, if that changes."""
+    found: dict[int, int] = {}
+    for event in events:
+        if event.kind in MARKS and (turn := turn_after(event)) is not None:
+            found[session] = turn
+    return found

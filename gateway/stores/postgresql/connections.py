@@ -116,6 +116,7 @@ class Readers:
     def __init__(self, url: str) -> None:
         self._url = url
         self._pool: Any = None
+        self._in_use: set[Any] = set()
         self._is_troubled = False
         """Whether the last who asked was told that PostgreSQL does not answer."""
 
@@ -137,7 +138,16 @@ class Readers:
         if self._pool is None:
             raise StoreFailed("The store is closed.")
         async with self._pool.acquire() as connection:
-            yield connection
+            self._in_use.add(connection)
+            try:
+                yield connection
+            finally:
+                self._in_use.discard(connection)
+
+    def interrupt(self) -> None:
+        """The connections in use are dead, as somebody else found out."""
+        for connection in self._in_use:
+            connection.terminate()
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:
         """Runs `act`, again while the connections it is given are dead, but not for long. Raises StoreFull,

@@ -22,6 +22,9 @@ FORK_BYTES: Final = 1024 * 1024
 READ_ROWS: Final = 500
 """Rows that are compacted at a time: so much is in memory, and what is not complete."""
 
+STATEMENT_BYTES: Final = 16 * 1024 * 1024
+"""About as much is written by one statement: PostgreSQL takes at most a gigabyte at once."""
+
 _READ: Final = (
     "SELECT seq, at, body FROM (SELECT seq, at, body, sum(length(body)) OVER (ORDER BY seq) - length(body)"
     " AS before FROM events WHERE session = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS page"
@@ -41,9 +44,21 @@ INSERT: Final = (
 
 
 async def insert(connection: Statements, rows: Sequence[Row]) -> None:
-    """Adds rows."""
-    if rows:
-        await connection.execute(INSERT, *(list(column) for column in zip(*rows, strict=True)))
+    """Adds rows, in as many statements as they are bytes for."""
+    part: list[Row] = []
+    size = 0
+    for row in rows:
+        if part and size + len(row[3]) > STATEMENT_BYTES:
+            await _insert(connection, part)
+            part, size = [], 0
+        part.append(row)
+        size += len(row[3])
+    if part:
+        await _insert(connection, part)
+
+
+async def _insert(connection: Statements, rows: list[Row]) -> None:
+    await connection.execute(INSERT, *(list(column) for column in zip(*rows, strict=True)))
 
 
 async def read(

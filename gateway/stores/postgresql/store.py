@@ -157,6 +157,7 @@ class PostgresqlStore:
             self._writer.end(LOST)
 
     def _silent(self) -> None:
+        self._readers.interrupt()
         if self._writer is not None:
             self._writer.interrupt()
 

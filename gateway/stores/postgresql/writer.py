@@ -300,7 +300,7 @@ class PostgresqlWriter:
 
     async def _commit(self, connection: Any, attempt: Attempt, group: Group) -> None:
         appender = self.appender
-        if not group.calls and not appender.makes_rows(group.events):
+        if not group.calls and appender.is_one_statement(group.events):
             await appender.put(connection, attempt, group.events)
             return
         logs = await appender.claimed(connection, group.events)  # outside, because what is claimed is noted
@@ -310,23 +310,31 @@ class PostgresqlWriter:
                 await self._act(connection, call)
 
     async def _commit_events_apart(self, connection: Any, attempt: Attempt, group: Group) -> None:
-        """Writes every event that can be written, and notes those that cannot."""
+        """Writes every event that can be written, log by log, and notes those that cannot."""
         spoiled: dict[Sink, set[int]] = {}
         await self.appender.claimed(connection, group.events)
         async with self._transaction(connection, attempt):
             for sink, events in group.events.items():
                 if (claim := self.appender.claims.get(sink.key)) is None:
                     continue  # its session is gone
+                if await self._fits(connection, claim[0], events) is None:
+                    continue
                 for event in events:
-                    try:
-                        async with connection.transaction():
-                            await self.appender.append(connection, [(claim[0], [event])])
-                    except Exception as error:
-                        if is_of_the_engine(error):
-                            raise
+                    if (error := await self._fits(connection, claim[0], [event])) is not None:
                         log.error("event %d of session %s cannot be stored: %s", event.seq, sink.key, error)
                         spoiled.setdefault(sink, set()).add(event.seq)
         group.spoiled = spoiled
+
+    async def _fits(self, connection: Any, session: int, events: list[Event]) -> Exception | None:
+        """Writes events of one log, or none of them; why they cannot be."""
+        try:
+            async with connection.transaction():
+                await self.appender.append(connection, [(session, events)])
+        except Exception as error:
+            if is_of_the_engine(error):
+                raise
+            return error
+        return None
 
     @contextlib.asynccontextmanager
     async def _transaction(self, connection: Any, attempt: Attempt) -> AsyncIterator[None]:

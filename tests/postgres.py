@@ -139,7 +139,7 @@ class Server:
                 stderr=log,
                 cwd=self.directory,
                 start_new_session=True,
-                **_as_ordinary(),
+                **as_ordinary(),
             )
         async with within(START_SECONDS):
             while not await self._answers():
@@ -184,10 +184,35 @@ async def postgres(
             await server.stop()
 
 
+@contextlib.asynccontextmanager
+async def standby(primary: Server) -> AsyncIterator[Server]:
+    """A server that follows another one, whose commits wait for it from then on."""
+    with _place(None) as place:
+        asked = ("-d", primary.url("postgres"), "-R", "-X", "stream", "-c", "fast", "--no-sync")
+        command = (str(programs() / "pg_basebackup"), *asked, "-D", str(place / "data"))
+        run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=place, **as_ordinary())
+        await asyncio.to_thread(run, command)
+        server = Server(place, is_durable=True)
+        try:
+            await server.start()
+            async with primary.connection() as connection:
+                await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                await connection.execute("SELECT pg_reload_conf()")
+                async with within(START_SECONDS):
+                    while await connection.fetchval(_FOLLOWED) != "sync":
+                        await asyncio.sleep(0.02)
+            yield server
+        finally:
+            await server.stop()
+
+
+_FOLLOWED: Final = "SELECT min(sync_state) FROM pg_stat_replication"
+
+
 def _initialise(place: pathlib.Path) -> None:
     asked = ("--no-sync", "-A", "trust", "-U", ROLE, "-E", "UTF8", "--locale=C", "-D", str(place / "data"))
     subprocess.run(
-        (str(programs() / "initdb"), *asked), check=True, capture_output=True, cwd=place, **_as_ordinary()
+        (str(programs() / "initdb"), *asked), check=True, capture_output=True, cwd=place, **as_ordinary()
     )
 
 
@@ -196,13 +221,13 @@ def _place(directory: pathlib.Path | None) -> Iterator[pathlib.Path]:
     """A folder that the ordinary user may reach, which a test's own folder is not."""
     with tempfile.TemporaryDirectory(prefix="postgres-", dir=directory) as made:
         place = pathlib.Path(made)
-        if "user" in (who := _as_ordinary()):
+        if "user" in (who := as_ordinary()):
             os.chown(place, who["user"], who["group"])
         yield place
 
 
 @functools.cache
-def _as_ordinary() -> dict[str, Any]:
+def as_ordinary() -> dict[str, Any]:
     """How subprocess starts it as somebody else, if we are root, whom it refuses."""
     if os.geteuid() != 0:
         return {}

@@ -239,7 +239,8 @@ def _put_if_absent(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _read_keys(tree: dict[str, Any], mistakes: list[str]) -> None:
-    """The keys of `[model]` and of every provider, and the webhook's secret, from their files."""
+    """The keys of `[model]` and of every provider, the webhook's secret, and the store, from their files."""
+    _read_key("", tree, mistakes, key="store")
     _read_key("model", tree.get("model"), mistakes)
     providers = tree.get("providers")
     for name, table in providers.items() if isinstance(providers, dict) else ():
@@ -250,7 +251,7 @@ def _read_keys(tree: dict[str, Any], mistakes: list[str]) -> None:
 def _read_key(name: str, table: Any, mistakes: list[str], *, key: str = "key") -> None:
     path = table.get(f"{key}_file") if isinstance(table, dict) else None
     if isinstance(table, dict) and isinstance(path, str) and path:
-        setting = f"{name}.{key}_file"
+        setting = f"{name}.{key}_file" if name else f"{key}_file"
         try:
             table[key] = pathlib.Path(path).expanduser().read_text("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:

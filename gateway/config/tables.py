@@ -853,6 +853,8 @@ class Config(Table, frozen=True, kw_only=True):
     """`sqlite:///FILE`, `postgresql://USER:PASSWORD@HOST/DATABASE` or `memory://`; empty: gateway.db in the
     data directory.
     """
+    store_file: AtStart[str] = ""
+    """A file that holds the URL, instead of `store`: its password is then in no configuration."""
     tables: dict[str, Table] = field(default_factory=dict)
     """The tables of applications, by their names in the file; one that is missing is all defaults."""
 

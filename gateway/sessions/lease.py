@@ -82,7 +82,7 @@ class Lease:
 
     def may_work_now(self) -> bool:
         """True if nobody else can have been given its sessions. Asked before anything is said of them."""
-        return self.seconds_left > 0
+        return self.state in _WORKING and self._monotonic() < self.deadline
 
     def joined(self, *, sent: float) -> None:
         """Its row was made by a request of that moment."""

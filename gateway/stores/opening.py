@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -19,6 +19,7 @@ from gateway.config.cluster import ClusterConfig
 from gateway.config.file import ConfigError
 from gateway.config.tables import Config, unknown_store
 from gateway.stores.contract import OnBeat, Store
+from gateway.stores.database import Tables
 from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite.store import SqliteStore
@@ -65,14 +66,18 @@ def _sqlite_file(path: pathlib.Path, options: Options) -> Store:
     )
 
 
-def _postgresql(url: str, options: Options) -> Store:
-    try:  # its library is there only for those who ask for it
-        module = importlib.import_module("gateway.stores.postgresql.store")
+def _of_postgresql(name: str) -> Any:
+    """A module of the engine's: its library is there only for those who ask for it."""
+    try:
+        return importlib.import_module(f"gateway.stores.postgresql.{name}")
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
         raise ConfigError([f"store: for PostgreSQL: {INSTALL_POSTGRESQL}"]) from None
-    store: Store = module.PostgresqlStore(
+
+
+def _postgresql(url: str, options: Options) -> Store:
+    store: Store = _of_postgresql("store").PostgresqlStore(
         url,
         migrations=options.migrations,
         on_commit=options.on_commit,
@@ -126,3 +131,27 @@ def configured_store(config: Config, options: Options | None = None) -> Store:
         max_bytes=2 * config.limits.event_bytes_per_session,
     )
     return open_store(config.store or config.database_path, configured)
+
+
+class OpenTables(Protocol):
+    """The tables of applications, for a program without sessions."""
+
+    @property
+    def tables(self) -> Tables:
+        """What applications use."""
+
+    async def open(self) -> None:
+        """Raises StoreFailed if they cannot be."""
+
+    async def close(self) -> None:
+        """Lets go."""
+
+
+def tables_beside(config: Config) -> OpenTables:
+    """Those of the store that the configuration names, whether or not a gateway runs on it."""
+    if not config.is_on_postgresql:
+        return configured_store(config)  # a file that several processes may have open
+    found: OpenTables = _of_postgresql("beside").PostgresqlTables(
+        config.store, migrations=migrations_of(config)
+    )
+    return found

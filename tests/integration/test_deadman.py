@@ -31,7 +31,7 @@ TICKS = (
 MILLISECOND = 1_000_000
 BOUND = 100 * MILLISECOND
 """In which the fork server has its turn on a machine that is not busy."""
-FREEZERS = [("strict", "auto"), ("basic", "off"), ("none", "off")]
+FREEZERS = [("strict", "auto"), ("basic", "off")]
 
 
 def in_ms(until: float, end: float) -> GoOn:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import pathlib
 import signal
 import sys
 import time
+from collections.abc import AsyncIterator
 from typing import Final
 
 import asyncpg
@@ -22,7 +24,6 @@ from tests.shared import ask, crowding, eventually
 from tests.streams import open_stream, state_when
 
 LEASE_SECONDS: Final = 1.0
-KILL_SECONDS: Final = 0.8
 BOUND_SECONDS: Final = 0.1
 """In which the fork server has its turn on a machine that is not busy."""
 TICKS: Final = (
@@ -33,12 +34,15 @@ TICKS: Final = (
     "    time.sleep(0.005)\n"
 )
 """Writes down when it ran."""
-TICKING: Final = {
-    "turns": [
-        [{"spawn": [sys.executable, "-c", TICKS]}, {"say": "first "}, {"sleep": 1800}, {"say": "last"}]
-    ],
-    "repeat": True,
-}
+
+
+def ticking(seconds: float) -> dict[str, object]:
+    """An agent whose turn takes so long."""
+    spawn, sleep = [sys.executable, "-c", TICKS], round(seconds * 1000)
+    return {
+        "turns": [[{"spawn": spawn}, {"say": "first "}, {"sleep": sleep}, {"say": "last"}]],
+        "repeat": True,
+    }
 
 
 def config(url: str, *, kill_seconds: float) -> str:
@@ -102,27 +106,32 @@ async def until_ready_is(gateway: RunningGateway, status: int) -> float:
     return time.monotonic()
 
 
-async def paused(gateway: RunningGateway, seconds: float) -> float:
-    """Stops a gateway's process, and it still is stopped after so long; when that began."""
+@contextlib.asynccontextmanager
+async def paused(gateway: RunningGateway, seconds: float) -> AsyncIterator[float]:
+    """A gateway's process is stopped for so long, and still in the block, which hears since when."""
     began = time.monotonic()
     os.kill(gateway.pid, signal.SIGSTOP)
-    await asyncio.sleep(seconds)  # the time that is under test
-    return began
+    try:
+        await asyncio.sleep(seconds)  # the time that is under test
+        yield began
+    finally:
+        os.kill(gateway.pid, signal.SIGCONT)
 
 
 async def test_workers_of_a_gateway_that_stands_still_rest_within_its_lease_and_end_if_it_goes_on_so(
     tmp_path: pathlib.Path,
 ) -> None:
     url = shared_database()
-    settings = config(url, kill_seconds=KILL_SECONDS)
-    async with running_gateway(tmp_path, config=settings, agents={"ticking": TICKING}) as gateway:
+    bound = BOUND_SECONDS * crowding()
+    settings = config(url, kill_seconds=2 * bound + 0.4)
+    agents = {"ticking": ticking(LEASE_SECONDS + bound + 0.7)}
+    async with running_gateway(tmp_path, config=settings, agents=agents) as gateway:
         ticks = Ticks(gateway.data_path)
         await gateway.send("a", "go", agent="ticking")
         await ticks.go_on()
-        began = await paused(gateway, LEASE_SECONDS + 0.4)
-        rested = ticks.last - began
-        assert rested < LEASE_SECONDS + BOUND_SECONDS * crowding()
-        os.kill(gateway.pid, signal.SIGCONT)
+        async with paused(gateway, LEASE_SECONDS + bound + 0.2) as began:
+            rested = ticks.last - began
+            assert rested < LEASE_SECONDS + bound
         await ticks.go_on()
         state = await state_when(gateway.http, "a", lambda s: not s["is_processing"])
         assert state["messages"][-1]["content"] == "first last"
@@ -130,10 +139,9 @@ async def test_workers_of_a_gateway_that_stands_still_rest_within_its_lease_and_
         await gateway.send("a", "go on")
         await ticks.go_on()
         workers = gateway.workers()
-        began = await paused(gateway, LEASE_SECONDS + KILL_SECONDS + 0.4)
-        assert not any(is_running(worker) for worker in workers), "it stands still, and they are gone"
-        assert ticks.last - began < LEASE_SECONDS + BOUND_SECONDS * crowding()
-        os.kill(gateway.pid, signal.SIGCONT)
+        async with paused(gateway, LEASE_SECONDS + 3 * bound + 0.6) as began:
+            assert not any(is_running(worker) for worker in workers), "it stands still, and they are gone"
+            assert ticks.last - began < LEASE_SECONDS + bound
         state = await state_when(gateway.http, "a", lambda s: not s["is_processing"])
         assert "the agent was ended" in state["messages"][-1]["content"]
         async with open_stream(gateway.http, "a", after=0) as stream:
@@ -151,7 +159,7 @@ async def test_a_black_hole_before_postgresql_stops_everything_and_leaves_nothin
     url = shared_database()
     async with proxy(url) as way:
         settings = config(way.url, kill_seconds=60)
-        async with gateway_inside(tmp_path, config=settings, agents={"ticking": TICKING}) as gateway:
+        async with gateway_inside(tmp_path, config=settings, agents={"ticking": ticking(1.5)}) as gateway:
             ticks = Ticks(gateway.data_path)
             await gateway.send("a", "go", agent="ticking")
             await ticks.go_on()

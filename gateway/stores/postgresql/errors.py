@@ -17,6 +17,11 @@ from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS: Final = 5
+UNREADABLE: Final = (
+    "The URL of the store cannot be read. It is postgresql://USER:PASSWORD@HOST/DATABASE, and what is"
+    " special in a password is written as %XX."
+)
+"""The driver's own words may quote the password."""
 _FULL: Final = ("53100", "53200")
 """disk_full, out_of_memory."""
 _DAMAGED: Final = ("XX001", "XX002")

@@ -166,7 +166,8 @@ class NodeLease:
         """To a beat: if the row is there; None if none came in time. The next is on another connection."""
         self._beating = beat = asyncio.create_task(self._beat())
         await asyncio.wait({beat}, timeout=self._cluster.lease_seconds / BEATS_IN_TURN)
-        if not beat.done():
+        is_late = not beat.done()
+        if is_late:
             if self._connection is None:
                 beat.cancel()  # it connects
             self._let_go()
@@ -176,6 +177,7 @@ class NodeLease:
             return beat.result()
         if isinstance(error, Exception):
             log.info("a beat was not heard: %s", worded(error).message)
+            self._heard_at = self._heard_at if is_late else time.monotonic()  # who refuses is not silent
         self._let_go()
         return None
 

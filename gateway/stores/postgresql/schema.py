@@ -20,6 +20,8 @@ from gateway.stores.migrations import Migrations, numbered
 CORE: Final = Migrations("core", pathlib.Path(__file__).parent / "migrations")
 FOLDER: Final = "postgresql"
 """Of an application's migrations: those for this engine."""
+COPYING: Final = "store_copying"
+"""The table that a database has while another store is copied into it."""
 _LOCK: Final = 0x61677763
 """Of advisory locks: who holds it changes the tables."""
 _NAME: Final = re.compile(r"\w+")
@@ -29,12 +31,14 @@ _NOTED: Final = (
 )
 
 
-async def migrate(connection: Any, packages: Sequence[Migrations]) -> None:
-    """Applies what a database has not had. Raises StoreFailed if a newer program wrote it, or if a package
-    has nothing for PostgreSQL.
+async def migrate(connection: Any, packages: Sequence[Migrations], *, is_copying: bool = False) -> None:
+    """Applies what a database has not had. Raises StoreFailed if a newer program wrote it, if a package has
+    nothing for PostgreSQL, or if a copy into it was cut short and it is not that which goes on.
     """
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        if not is_copying and await has_table(connection, COPYING):
+            raise StoreFailed("A copy into this database was cut short: run agent-gateway store copy again.")
         await connection.execute(_NOTED)
         for package, scripts in [
             _of(CORE, CORE.directory),
@@ -72,3 +76,13 @@ async def _apply(connection: Any, package: str, scripts: list[tuple[int, str]], 
 async def has_table(connection: Any, table: str) -> bool:
     """True if there is a table of this name."""
     return bool(await connection.fetchval("SELECT to_regclass(quote_ident($1)) IS NOT NULL", table))
+
+
+async def is_current(connection: Any, packages: Sequence[Migrations]) -> bool:
+    """True if a database has had everything, and of these packages nothing newer."""
+    if not await has_table(connection, "package_migrations"):
+        return False
+    folders = {CORE.package: CORE.directory, **{one.package: one.directory / FOLDER for one in packages}}
+    known = {(name, number) for name, folder in folders.items() for number, _ in numbered(folder)}
+    had = await connection.fetch("SELECT package, number FROM package_migrations")
+    return known == {(name, number) for name, number in had if name in folders}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 
@@ -16,7 +16,7 @@ from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import ledger, options, schema
 from gateway.stores.postgresql.connections import Readers, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
-from gateway.stores.postgresql.errors import worded
+from gateway.stores.postgresql.errors import UNREADABLE, worded
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
 from gateway.stores.postgresql.labels import PostgresqlLabels
 from gateway.stores.postgresql.lease import NodeLease
@@ -31,11 +31,6 @@ from gateway.stores.postgresql.tombstones import PostgresqlTombstones
 from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
 
 T = TypeVar("T")
-
-_UNREADABLE: Final = (
-    "The URL of the store cannot be read. It is postgresql://USER:PASSWORD@HOST/DATABASE, and what is"
-    " special in a password is written as %XX."
-)
 
 
 class PostgresqlStore:
@@ -118,7 +113,7 @@ class PostgresqlStore:
             await self._open(keeps=not await is_pooled(self._url))
         except ValueError:
             await self.close()
-            raise StoreFailed(_UNREADABLE) from None  # it may quote the password
+            raise StoreFailed(UNREADABLE) from None  # it may quote the password
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             await self.close()
             raise worded(error) from error

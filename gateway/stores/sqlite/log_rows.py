@@ -95,6 +95,13 @@ def append(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
         _append_large(connection, *row)
 
 
+def put(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Adds rows where they stay."""
+    connection.executemany(_INSERT, [row for row in rows if not _stays(row)])
+    for row in filter(_stays, rows):
+        _append_large(connection, *row)
+
+
 def _stays(row: Row) -> bool:
     """Whether a row is written where it stays: a large event, but for text, which may join its neighbours."""
     return len(row[3]) > LARGE_BYTES and row[3][9:19] not in _DELTAS

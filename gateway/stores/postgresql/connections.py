@@ -106,6 +106,10 @@ async def is_pooled(url: str) -> bool:
         await connection.close()
 
 
+async def _as_it_is(_connection: Any) -> None:
+    """What only reads leaves nothing behind, so that nothing is asked of the server to clean a connection."""
+
+
 class Readers:
     """A pool for what is only read."""
 
@@ -119,7 +123,7 @@ class Readers:
     async def open(self, *, keeps: bool) -> None:
         """Raises what asyncpg raises, or OSError."""
         self._pool = await asyncpg.create_pool(
-            self._url, min_size=1, max_size=READERS, init=prepare, **_options(keeps=keeps)
+            self._url, min_size=1, max_size=READERS, init=prepare, reset=_as_it_is, **_options(keeps=keeps)
         )
 
     async def close(self) -> None:

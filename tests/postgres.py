@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import itertools
 import os
@@ -139,6 +140,7 @@ class Server:
                 stderr=log,
                 cwd=self.directory,
                 start_new_session=True,
+                preexec_fn=_ends_with_us,
                 **as_ordinary(),
             )
         async with within(START_SECONDS):
@@ -236,6 +238,16 @@ def as_ordinary() -> dict[str, Any]:
             found = pwd.getpwnam(name)
             return {"user": found.pw_uid, "group": found.pw_gid}
     raise PostgresUnavailable("PostgreSQL does not run as root, and there is no other user")
+
+
+_KERNEL: Final = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def _ends_with_us() -> None:
+    """In the server, before it is one: if the tests are killed, it is told to end."""
+    if sys.platform == "linux":
+        _KERNEL.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
 
 
 class ServerInThread:

@@ -134,6 +134,7 @@ class Server:
         settings += () if self._is_durable else _FAST
         with (self.directory / "log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
+                *_ending_with_us(),
                 *(str(programs() / "postgres"), "-D", str(self.directory / "data")),
                 *(part for setting in settings for part in ("-c", setting)),
                 stdout=log,
@@ -169,6 +170,13 @@ class Server:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         await self._process.wait()
+
+
+@functools.cache
+def _ending_with_us() -> tuple[str, ...]:
+    """Has the server end if the tests are killed; the word for it is util-linux's."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "QUIT") if setpriv else ()
 
 
 @contextlib.asynccontextmanager

@@ -12,8 +12,8 @@ import contextlib
 import os
 import pathlib
 import resource
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
 import pytest
@@ -35,9 +35,9 @@ class Processor:
         self._group = _own_group()
         self._now: Callable[[], float] = _of_family if self._group is None else self._of_group
         self._last = self._now()
-        self._collecting = Counter[str]()
-        self._modules = Counter[str]()
-        self._tests = Counter[str]()
+        self._collecting: dict[str, float] = {}
+        self._modules: defaultdict[str, float] = defaultdict(float)
+        self._tests: defaultdict[str, float] = defaultdict(float)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         seconds = self._since()
@@ -48,16 +48,16 @@ class Processor:
             output[_NAME] = seconds
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self) -> Iterator[None]:
-        report: pytest.TestReport = yield  # type: ignore[misc]  # what the other plugins made
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
         report.user_properties.append((_NAME, self._since()))
-        return report  # type: ignore[return-value]
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         for name, seconds in report.user_properties:
-            if name == _NAME:
-                self._tests[report.nodeid] += seconds  # type: ignore[assignment]
-                self._modules[report.nodeid.partition("::")[0]] += seconds  # type: ignore[assignment]
+            if name == _NAME and isinstance(seconds, float):
+                self._tests[report.nodeid] += seconds
+                self._modules[report.nodeid.partition("::")[0]] += seconds
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
@@ -70,7 +70,7 @@ class Processor:
             f"{_NAME}: {sum(self._modules.values()):.1f} of tests, {_listed(self._collecting)} of collecting"
         )
         for sums in (self._modules, self._tests):
-            for name, seconds in sums.most_common(AT_MOST):
+            for name, seconds in sorted(sums.items(), key=lambda item: -item[1])[:AT_MOST]:
                 write(f"{seconds:8.2f} {name}")
 
     def _since(self) -> float:
@@ -106,5 +106,5 @@ def _of_family() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in both)
 
 
-def _listed(seconds: Counter[str]) -> str:
+def _listed(seconds: Mapping[str, float]) -> str:
     return ", ".join(f"{value:.1f}" for value in seconds.values())

@@ -19,7 +19,7 @@ import pytest
 from tests.fake_model import fake_model
 from tests.gateways import RunningGateway, running_gateway
 from tests.mcp_clients import PRODUCT, cart
-from tests.real_agents import AgentUnavailable, Launch, fast_agent, gemini, opencode, vibe
+from tests.real_agents import AgentUnavailable, Launch, fast_agent, gemini, opencode
 from tests.streams import StreamReader, open_stream
 
 pytestmark = [pytest.mark.real_agent, pytest.mark.timeout(600)]
@@ -44,15 +44,6 @@ def config_of(launch: Launch) -> str:
     lines = ["[agents.real]", f"command = {json.dumps(list(launch.command))}", f"readable = {readable}"]
     lines += ['network = "shared"', "[agents.real.env]"]  # its model is on this machine's loopback
     return "\n".join([*lines, *(f"{name} = {json.dumps(value)}" for name, value in launch.env.items())])
-
-
-async def test_a_real_agent_answers_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
-    async with fake_model() as model:
-        launch = await launched(vibe, model.url)
-        async with running_gateway(tmp_path, config=config_of(launch)) as gateway:
-            await gateway.post("/api/sessions", {"agent": "real", "session_id": "r"}, status=201)
-            await _answers(gateway, "hello there")
-            await _leaves_nothing(gateway)
 
 
 async def _answers(gateway: RunningGateway, words: str) -> None:
@@ -95,6 +86,7 @@ async def test_a_real_agent_fills_the_cart_of_its_own_session(
         async with running_gateway(tmp_path, config=config) as gateway:
             for session_id in ("alice", "r"):
                 await gateway.post("/api/sessions", {"agent": "real", "session_id": session_id}, status=201)
+            await _answers(gateway, "hello there")  # on a busy machine it has its tools after a while
             order = json.dumps({"product_id": rice, "quantity": 5, "_sessionId": "alice"})
             allowing = asyncio.create_task(_allow_all(gateway, "r"))
             state = await gateway.chat("r", f"call add_to_cart {order}")
@@ -105,8 +97,7 @@ async def test_a_real_agent_fills_the_cart_of_its_own_session(
             amounts = {
                 name: [(item["id"], item["quantity"]) for item in items] for name, items in held.items()
             }
-            assert amounts == {"alice": [], "r": [(rice, 5)]}
-            await _answers(gateway, "hello there")
+            assert amounts == {"alice": [], "r": [(rice, 5)]}, state
             await _leaves_nothing(gateway)
 
 

@@ -56,11 +56,15 @@ export function Transcript() {
   const shown = revealed.value;
   const isShown = (item: Item): boolean => item.id === shown?.id && item.kind === shown.kind;
 
+  /** There is a welcome, which is read from its beginning, and no end yet. */
+  const isNew = conversation.chat.items.length === 0 && conversation.outgoing.length === 0;
+  const hasEnd = useRef(false);
+  hasEnd.current = !isNew;
   const toEnd = (behavior: ScrollBehavior = "instant"): void => {
     const box = scroller.current;
     isSticking.current = true;
     setAway(false);
-    box?.scrollTo({ top: box.scrollHeight, behavior });
+    box?.scrollTo({ top: hasEnd.current ? box.scrollHeight : 0, behavior });
   };
   const onScroll = (): void => {
     const box = scroller.current;
@@ -72,7 +76,7 @@ export function Transcript() {
     lastTop.current = box.scrollTop;
     lastHeight.current = box.scrollHeight;
     const isNearEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
-    isSticking.current = isNearEnd || (isSticking.current && !isUp);
+    isSticking.current = isNearEnd || (isSticking.current && !isUp) || !hasEnd.current;
     setAway(!isSticking.current);
     look();
   };
@@ -98,7 +102,7 @@ export function Transcript() {
   useEffect(() => {
     const observer = new ResizeObserver(() => {
       const box = scroller.current;
-      if (isSticking.current && box) {
+      if (isSticking.current && hasEnd.current && box) {
         box.scrollTo({ top: box.scrollHeight, behavior: "instant" });
         // Known at once: whoever goes up before the browser tells of this goes up from here.
         lastTop.current = box.scrollTop;
@@ -156,7 +160,6 @@ export function Transcript() {
       </Guard>
     </div>
   );
-  const isNew = items.length === 0 && conversation.outgoing.length === 0;
   return (
     <div class="transcript">
       <div

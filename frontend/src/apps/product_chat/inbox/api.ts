@@ -7,6 +7,9 @@ const TOKEN = "agw_staff_token";
 const NAME = "agw_staff_name";
 const CHATS = "api/admin/chat/sessions";
 
+/** So many chats come at once. */
+export const CHATS_PAGE = 100;
+
 export class NotLoggedIn extends Error {}
 
 export class StaffApi {
@@ -30,9 +33,9 @@ export class StaffApi {
     this.#storage.removeItem(TOKEN);
   }
 
-  /** Those in which somebody has said something. */
-  async chats(status: string, search: string): Promise<AdminChat[]> {
-    const query = new URLSearchParams({ limit: "100", with_messages: "true" });
+  /** A page of those in which somebody has said something. */
+  async chats(status: string, search: string, offset = 0): Promise<AdminChat[]> {
+    const query = new URLSearchParams({ limit: String(CHATS_PAGE), offset: String(offset), with_messages: "true" });
     if (status) query.set("status", status);
     if (search) query.set("search", search);
     return (await this.#ask<AdminChats>("GET", `${CHATS}?${query.toString()}`)).sessions;

@@ -461,13 +461,14 @@ async def test_after_a_kill_before_the_first_word_nothing_empty_is_drawn(
     """State keeps the place of the answer that never came; a page has nothing to show for it."""
     port = str(free_port())
     async with running_gateway(tmp_path, "--port", port) as before:
-        page = await open_page(before.url)
+        page = await open_page(before.url, locale="he-IL")
         await say(page, "/permission May I?")
         await expect(page.get_by_test_id("permission")).to_be_visible()
         os.kill(before.pid, signal.SIGKILL)
         await before.process.wait()
     async with running_gateway(tmp_path, "--port", port):
-        await expect(page.get_by_test_id("failure")).to_be_visible()
+        # By its code, in the reader's language.
+        await expect(page.get_by_test_id("failure")).to_contain_text("השרת הופעל מחדש לפני שהתשובה הושלמה.")
         await expect(page.get_by_test_id("permission")).to_have_count(0)
         await expect(page.get_by_test_id("message-agent")).to_have_count(0)
         drawn = await page.get_by_test_id("transcript").locator(".item:visible").all_inner_texts()

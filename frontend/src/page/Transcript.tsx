@@ -21,11 +21,9 @@ import { isNews } from "./toolparts.ts";
 import { Welcome } from "./Welcome.tsx";
 
 const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
+const Failed = lazily(() => import("./FailureCard.tsx").then((loaded) => loaded.FailureCard), FailedPlainly);
 const FindBar = lazily(() => import("./FindBar.tsx").then((loaded) => loaded.FindBar));
 const Wallet = lazily(() => import("./Wallet.tsx").then((loaded) => loaded.Wallet));
-
-/** Of the words for a failure, which may be an agent's. */
-const WORDS_MOST = 4_000;
 
 /** Closer to the end than this, the reader wants to stay there. */
 const NEAR_END_PX = 64;
@@ -299,20 +297,12 @@ function wordsOfWork({ chat, isStopping }: Conversation): string {
   return t(chat.state === "starting" ? "starting" : "working");
 }
 
-function Failed({ conversation }: { conversation: Conversation }) {
+/** Why it failed, until its card is here. */
+function FailedPlainly({ conversation }: { conversation: Conversation }) {
   return (
-    <section class="failure" role="alert" data-testid="failure">
-      <Icon name="warn" />
-      <div>
-        <h2>{t("turnFailed")}</h2>
-        <p dir="auto">{clipped(conversation.chat.failure?.message ?? "", WORDS_MOST)}</p>
-      </div>
-      {!conversation.isGuest && (
-        <button type="button" class="button" data-testid="retry" onClick={() => void conversation.retry()}>
-          {t("retry")}
-        </button>
-      )}
-    </section>
+    <p class="notice notice-error" dir="auto">
+      {clipped(conversation.chat.failure?.message ?? "")}
+    </p>
   );
 }
 

@@ -1,5 +1,6 @@
 /** What the staff asks of the gateway. */
 
+import { hearDate } from "../../../core/clock.ts";
 import { SafeStorage } from "../client/sessions.ts";
 import type { AdminChat, AdminChats, CannedAnswer, CannedAnswers, ChatAside, LoggedIn, MessagePage, MessageRow } from "../wire.ts";
 
@@ -80,6 +81,7 @@ export class StaffApi {
     const request: RequestInit = { method, headers };
     if (body) request.body = JSON.stringify(body);
     const answer = await fetch(path, request);
+    hearDate(answer.headers.get("Date"));
     const json = (await answer.json().catch(() => ({}))) as T & { detail?: string | { message: string } };
     const words = typeof json.detail === "string" ? json.detail : json.detail?.message;
     const isLogin = path === "api/login";

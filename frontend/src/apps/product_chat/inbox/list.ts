@@ -1,5 +1,6 @@
 /** The left panes: which chats, and the list of them. */
 
+import { gatewayNow } from "../../../core/clock.ts";
 import type { AdminChat } from "../wire.ts";
 import { VIEWS, type StaffDesk } from "./desk.ts";
 import { make, press } from "./dom.ts";
@@ -113,11 +114,11 @@ function waits(chat: AdminChat): string {
 /** The time of today's moments, the day of others. */
 export function when(iso: string): string {
   const at = new Date(iso);
-  return at.toDateString() === new Date().toDateString() ? times.format(at) : days.format(at);
+  return at.toDateString() === new Date(gatewayNow()).toDateString() ? times.format(at) : days.format(at);
 }
 
 function ago(iso: string): string {
-  const minutes = Math.max(0, Math.round((Date.now() - Date.parse(iso)) / 60_000));
+  const minutes = Math.max(0, Math.round((gatewayNow() - Date.parse(iso)) / 60_000));
   const [value, unit] = minutes < 60 ? [minutes, "minute"] : minutes < 1440 ? [Math.round(minutes / 60), "hour"] : [Math.round(minutes / 1440), "day"];
   return new Intl.NumberFormat(inboxLanguage, { style: "unit", unit: String(unit), unitDisplay: "short" }).format(Number(value));
 }

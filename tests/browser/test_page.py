@@ -19,6 +19,7 @@ from tests.inside import gateway_inside
 from tests.shared import SHARED, crowding, fresh_id, shared_gateway
 
 gateway = shared_gateway()
+PLACE: Final = "(one) => Math.round(one.scrollTop)"
 pytestmark = [SHARED, pytest.mark.browser]
 
 HIDE: Final = """(hidden) => {
@@ -433,10 +434,16 @@ async def test_after_a_kill_the_page_says_it_once_and_sends_what_was_written_mea
     port = str(free_port())
     words = "The gateway was restarted before the answer was complete."
     async with running_gateway(tmp_path, "--port", port) as before:
-        writer, reader = await open_page(before.url), await open_page(before.url)
+        writer, reader = await open_page(before.url), await open_page(before.url, height=400)
+        await say(reader, "/echo " + "a line of it " * 400)
+        await expect(reader.get_by_test_id("answer-copy")).to_have_count(1)
         for page in (writer, reader):
             await say(page, "/count 500 50")
-            await expect(page.get_by_test_id("message-agent")).to_contain_text("1 2 3")
+            await expect(page.get_by_test_id("message-agent").last).to_contain_text("1 2 3")
+        await reader.locator(".scroller").hover()
+        await reader.mouse.wheel(0, -3_000)
+        await expect(reader.get_by_test_id("jump-latest")).to_be_visible()
+        place = await reader.locator(".scroller").evaluate(PLACE)
         os.kill(before.pid, signal.SIGKILL)
         await before.process.wait()
     await say(writer, "/echo written meanwhile")
@@ -445,6 +452,10 @@ async def test_after_a_kill_the_page_says_it_once_and_sends_what_was_written_mea
     async with running_gateway(tmp_path, "--port", port):
         await expect(reader.get_by_test_id("failure")).to_contain_text(words)
         await expect(reader.get_by_text(words)).to_have_count(1)
+        # Who reads far up stays there, and is a click from what happened.
+        assert await reader.locator(".scroller").evaluate(PLACE) == place
+        await reader.get_by_test_id("jump-latest").click()
+        await expect(reader.get_by_test_id("failure")).to_be_in_viewport()
         await expect_answer(writer, "written meanwhile")
         await expect(writer.get_by_text(words)).to_have_count(1)
         await expect(writer.get_by_test_id("failure")).to_have_count(0)

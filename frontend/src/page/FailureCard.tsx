@@ -1,5 +1,6 @@
 /** Where a turn failed: why, and a way to try again. Loaded when one has. */
 
+import "./failure.css";
 import type { Conversation } from "../core/index.ts";
 import { clipped } from "../core/pieces.ts";
 import { failureLine, failureWords } from "./failure-words.ts";
@@ -21,7 +22,7 @@ export function FailureCard({ conversation }: { conversation: Conversation }) {
         <h2>{t("turnFailed")}</h2>
         <p dir="auto">{clipped(words, WORDS_MOST)}</p>
         {also && (
-          <p class="quiet" dir="auto">
+          <p class="failure-also" dir="auto">
             {clipped(also, WORDS_MOST)}
           </p>
         )}

@@ -22,8 +22,8 @@ export function FailureCard({ conversation }: { conversation: Conversation }) {
         <h2>{t("turnFailed")}</h2>
         <p dir="auto">{clipped(words, WORDS_MOST)}</p>
         {also && (
-          <p class="failure-also" dir="auto">
-            {clipped(also, WORDS_MOST)}
+          <p class="failure-also">
+            <bdi>{clipped(also, WORDS_MOST)}</bdi>
           </p>
         )}
       </div>

@@ -15,6 +15,7 @@ const he: Record<string, string> = {
   forkserver_lost: "הסוכן הופסק בגלל תקלה בשרת. נסו שוב.",
   gateway_restarted: "השרת הופעל מחדש לפני שהתשובה הושלמה.",
   interrupt_timeout: "הסוכן לא נעצר כשהתבקש, ולכן הופסק.",
+  lease_lost: "השיחה עברה לשרת אחר לפני שהתשובה הושלמה.",
   killed: "מי שמפעיל את השרת עצר את הסוכן.",
   limit_exceeded: "הסוכן חרג ממה שמותר לו, ולכן הופסק.",
   model_failed: "המודל נכשל.",

@@ -28,7 +28,7 @@ help:
 	@echo "make lock    the lock files anew from pyproject.toml (ARGS=--upgrade: newer versions)"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
 	@echo "make agents  nine agents tried behind the gateway; writes the table of docs/agents.md (ARGS='--only codex')"
-	@echo "make campaign NAME=kills|hostile|fuzz|doors|churn|failover|memory   the long campaigns, of which make test runs a small form"
+	@echo "make campaign NAME=kills|hostile|fuzz|requests|doors|churn|failover|memory   the long campaigns, of which make test runs a small form"
 	@echo "make clean   remove what was installed and built"
 
 run: .venv/.runs frontend/dist/index.html
@@ -71,6 +71,7 @@ campaign: .venv/.tests
 	  kills)   exec $(BIN)/python -m tests.torture --kills 200 --sessions 12 --seconds 900 $(ARGS) ;; \
 	  hostile) exec $(BIN)/python -m tests.hostile --seconds 600 $(ARGS) ;; \
 	  fuzz)    exec $(BIN)/python -m tests.fuzz.agent_lines --seconds 3600 $(ARGS) ;; \
+	  requests) FUZZ_EXAMPLES=200 exec $(BIN)/python -m pytest tests/fuzz/test_schemathesis.py $(ARGS) ;; \
 	  ledger)  exec $(BIN)/python -m tests.ledger --turns 1000 --seconds 900 $(ARGS) ;; \
 	  doors)   exec $(BIN)/python -m tests.flood $(ARGS) ;; \
 	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
@@ -78,7 +79,7 @@ campaign: .venv/.tests
 	  builds)  exec $(BIN)/python -m tests.builds $(ARGS) ;; \
 	  failover) exec $(BIN)/python -m tests.failover --rounds 20 $(ARGS) ;; \
 	  memory)  exec $(BIN)/python -m tests.memory_wall --seconds 600 $(ARGS) ;; \
-  *) echo "make campaign NAME=kills, hostile, fuzz, ledger, doors, churn, builds, soak, failover or memory (ARGS='--seconds 60')" >&2; exit 2 ;; \
+  *) echo "make campaign NAME=kills, hostile, fuzz, requests, ledger, doors, churn, builds, soak, failover or memory (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
 
 agents: .venv/.tests

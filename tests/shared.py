@@ -28,6 +28,7 @@ def free_port() -> int:
 
 
 SHARED: Final = pytest.mark.asyncio(loop_scope="module")
+LONGEST_PAUSE: Final = 0.1
 _numbers = itertools.count(1)
 
 
@@ -89,6 +90,8 @@ def forged(text: str) -> str:
 
 async def eventually(holds: Callable[[], Awaitable[bool]], *, seconds: float = 15) -> None:
     """Returns when it holds; for what no event tells."""
+    pause = 0.01
     async with within(seconds):
         while not await holds():
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)  # what is asked costs more than the time between

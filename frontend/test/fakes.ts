@@ -4,10 +4,12 @@ import type { Clock, Visibility } from "../src/core/clock.ts";
 
 export class FakeClock implements Clock {
   time = 0;
+  /** The machine's clock was set: it is so far ahead of the time that passes. */
+  ahead = 0;
   #due: { at: number; call: () => void }[] = [];
 
   now(): number {
-    return this.time;
+    return this.time + this.ahead;
   }
 
   random(): number {

@@ -278,6 +278,16 @@ class Seat:
         await self._woken.wait()
         self._woken.clear()
 
+    @contextlib.asynccontextmanager
+    async def within(self, seconds: float) -> AsyncIterator[None]:
+        """A wait for the worker. Raises TimeoutError when the time is up, and at once if the worker was asked
+        to end before the wait began.
+        """
+        if self.wish >= Wish.KILL:
+            raise TimeoutError
+        async with self.deadline.within(seconds):
+            yield
+
     # -- the place for a worker -------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -375,7 +385,7 @@ class Seat:
         """
         seconds = wait_seconds + COPY_SECONDS
         try:
-            async with self.deadline.within(seconds):
+            async with self.within(seconds):
                 await host.prepare()
         except TimeoutError:
             if not self.is_closing:
@@ -387,7 +397,7 @@ class Seat:
         """Brings the worker up; None if the session is closing before it is. Raises WorkerFailed."""
         seconds = self._config.start_timeout_seconds
         try:
-            async with self.deadline.within(seconds):
+            async with self.within(seconds):
                 return await host.open()
         except TimeoutError:
             if self.is_closing:

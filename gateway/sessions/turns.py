@@ -366,7 +366,7 @@ class Turns:
         ended: ev.TurnEnded | None = None
         host.begin_turn()
         try:
-            async with seat.deadline.within(host.turn_seconds):
+            async with seat.within(host.turn_seconds):
                 ended = await peer.prompt(turn.turn_id, blocks)
         except TimeoutError:
             seat.check_time(host.turn_seconds)

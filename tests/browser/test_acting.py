@@ -24,6 +24,16 @@ welcome = "How can Acme help?"
 suggestions = ["Show me what you can do"]
 links = {{ "Our help" = "https://help.example" }}
 """
+LEAST_GAP: Final = """
+(() => {
+  const shown = [...document.querySelectorAll(".item")].filter((one) => one.offsetHeight > 0);
+  return Math.min(...shown.slice(1).flatMap((next, place) => {
+    const buttons = shown[place].querySelector(".message-actions")?.getBoundingClientRect();
+    return buttons ? [next.getBoundingClientRect().top - buttons.bottom] : [];
+  }));
+})()
+"""
+"""How far the buttons below a message are from what comes next."""
 gateway = shared_gateway(LOOK)
 pytestmark = [SHARED, pytest.mark.browser]
 
@@ -78,6 +88,7 @@ async def test_messages_are_copied_forked_recalled_and_too_long_ones_caught(
     await page.get_by_test_id("answer-fork").first.click()
     await expect(page.get_by_test_id("forked")).to_be_visible()
     await expect(page.get_by_test_id("message-agent")).to_have_text(["one"])
+    assert await page.evaluate(LEAST_GAP) >= 0
 
 
 async def test_what_could_not_be_sent_survives_a_reload(gateway: RunningGateway, open_page: OpenPage) -> None:
@@ -116,9 +127,22 @@ async def test_waiting_messages_are_changed_and_moved(gateway: RunningGateway, o
     await expect(rows).to_have_count(0)
 
 
-async def test_the_settings_fit_the_narrowest_phone(gateway: RunningGateway, open_page: OpenPage) -> None:
-    page = await open_page(f"{gateway.url}/#s={fresh_id('narrow')}", width=320, height=640)
-    await expect(page.get_by_test_id("composer")).to_be_visible()
+async def test_the_settings_the_palette_and_the_welcome_fit_the_narrowest_phone(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(f"{gateway.url}/#s={fresh_id('narrow')}", width=320, height=480)
+    await expect(page.get_by_test_id("welcome").get_by_test_id("logo")).to_be_in_viewport()
+    assert await page.locator(".scroller").evaluate(
+        "(one) => [one.scrollTop, one.scrollHeight > one.clientHeight]"
+    ) == [
+        0,
+        True,
+    ]
+    await page.keyboard.press("Control+k")
+    names = page.get_by_test_id("palette-choice").locator("> span")
+    await expect(names.first).to_be_visible()
+    assert all(await names.evaluate_all("(all) => all.map((one) => one.scrollWidth <= one.clientWidth)"))
+    await page.keyboard.press("Escape")
     await page.keyboard.press("Control+,")
     panel = page.locator(".settings-panel")
     await expect(panel).to_be_visible()
@@ -150,6 +174,15 @@ async def test_the_palette_the_settings_and_the_sheet_by_the_keyboard_alone(
     await choose(page, "setting-textSize-large")
     await choose(page, "setting-density-compact")
     await choose(page, "setting-enter-line")
+    await page.get_by_test_id("change-shortcuts").click()
+    await page.get_by_test_id("shortcut-palette").click()
+    await page.keyboard.press("Control+,")
+    await expect(page.get_by_test_id("shortcut-said")).to_have_text("Ctrl+, is “Settings” already.")
+    await page.keyboard.press("Escape")  # leaves the shortcut alone, and the settings open
+    await expect(page.get_by_test_id("shortcut-palette")).to_have_text("Ctrl+K")
+    await page.get_by_test_id("shortcut-palette").click()
+    await page.keyboard.press("Control+j")
+    await expect(page.get_by_test_id("shortcut-palette")).to_have_text("Ctrl+J")
     await choose(page, "setting-theme-system")
     await expect(html).to_have_attribute("data-theme", "light")
     await page.get_by_test_id("setting-language").select_option("he")
@@ -161,6 +194,9 @@ async def test_the_palette_the_settings_and_the_sheet_by_the_keyboard_alone(
     await page.reload()
     await expect(html).to_have_attribute("data-text", "large")
     await expect(html).to_have_attribute("data-density", "compact")
+    await page.keyboard.press("Control+j")
+    await expect(page.get_by_test_id("palette")).to_be_focused()
+    await page.keyboard.press("Escape")
     composer = page.get_by_test_id("composer")
     await composer.fill("/echo a")
     await composer.press("Enter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 import pytest
@@ -119,6 +120,20 @@ async def test_it_opens_with_the_last_and_fetches_earlier_ones_without_moving(
     await expect(page.get_by_test_id("transcript").get_by_text("Again.")).to_be_in_viewport()
 
 
+async def _copied(page: Page, has_all: Callable[[str], bool]) -> None:
+    """Copies what is selected, and waits until it is in the clipboard."""
+    await page.keyboard.press("Control+c")
+
+    async def is_all() -> bool:
+        return has_all(await page.evaluate("navigator.clipboard.readText()"))
+
+    await eventually(is_all)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(one) for one in re.findall(r"Message number (\d+)", text)]
+
+
 async def test_what_is_copied_at_once_has_no_holes(gateway: GatewayInside, open_page: OpenPage) -> None:
     session_id = await _told(gateway, "talker")
     page = await open_page(f"{gateway.url}/#s={session_id}")
@@ -126,13 +141,25 @@ async def test_what_is_copied_at_once_has_no_holes(gateway: GatewayInside, open_
     await expect(page.get_by_text(f"Message number {MESSAGES - 1}.")).to_be_in_viewport()
     await page.locator(".scroller").click(position={"x": 2, "y": 100})
     await page.keyboard.press("Control+a")
-    await page.keyboard.press("Control+c")
+    await _copied(page, lambda text: _numbers(text) == list(range(MESSAGES)))
 
-    async def is_all() -> bool:
-        copied = await page.evaluate("navigator.clipboard.readText()")
-        return [int(one) for one in re.findall(r"Message number (\d+)", copied)] == list(range(MESSAGES))
 
-    await eventually(is_all)
+async def test_what_is_selected_between_far_ends_is_copied_with_code_that_comes_late(
+    gateway: GatewayInside, open_page: OpenPage
+) -> None:
+    session_id = await _told(gateway, "worker")
+    page = await open_page(f"{gateway.url}/#s={session_id}")
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    last = page.get_by_text("Message number 149.")
+    await expect(last).to_be_in_viewport()
+    await last.click(click_count=2)  # selects a word, far below the call of the tool
+    await page.evaluate(
+        """() => {
+          const { focusNode, focusOffset } = getSelection();
+          getSelection().setBaseAndExtent(focusNode, focusOffset, document.querySelector(".inner"), 0);
+        }"""
+    )
+    await _copied(page, lambda text: _numbers(text) == list(range(150)) and "Look around" in text)
 
 
 async def test_words_are_found_wherever_they_are_also_on_a_narrow_phone(

@@ -140,6 +140,14 @@ async def test_both_work_on_a_phone_from_right_to_left(shop: Shop, open_page: Op
     await expect(inbox.locator("html")).to_have_attribute("dir", "rtl")
     await expect(inbox.locator("#pane")).to_be_hidden()
     assert await fits(inbox)
+    words = inbox.locator("#chats li", has_text="Mechanical pencil").locator(".last > span")
+    # English words keep their beginning, also behind a Hebrew name.
+    assert await words.evaluate(
+        "(one) => [getComputedStyle(one).direction, one.scrollWidth > one.clientWidth]"
+    ) == [
+        "ltr",
+        True,
+    ]
     await inbox.locator("#chats li button", has_text="Mechanical pencil").click()
     await expect(inbox.locator("#log > ol > li").first).to_contain_text("שלום")
     await expect(inbox.locator("#list")).to_be_hidden()

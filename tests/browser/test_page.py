@@ -18,6 +18,7 @@ from tests.inside import gateway_inside
 from tests.shared import SHARED, crowding, free_port, fresh_id, shared_gateway
 
 gateway = shared_gateway()
+PLACE: Final = "(one) => Math.round(one.scrollTop)"
 pytestmark = [SHARED, pytest.mark.browser]
 
 HIDE: Final = """(hidden) => {
@@ -432,10 +433,16 @@ async def test_after_a_kill_the_page_says_it_once_and_sends_what_was_written_mea
     port = str(free_port())
     words = "The gateway was restarted before the answer was complete."
     async with running_gateway(tmp_path, "--port", port) as before:
-        writer, reader = await open_page(before.url), await open_page(before.url)
+        writer, reader = await open_page(before.url), await open_page(before.url, height=400)
+        await say(reader, "/echo " + "a line of it " * 400)
+        await expect(reader.get_by_test_id("answer-copy")).to_have_count(1)
         for page in (writer, reader):
             await say(page, "/count 500 50")
-            await expect(page.get_by_test_id("message-agent")).to_contain_text("1 2 3")
+            await expect(page.get_by_test_id("message-agent").last).to_contain_text("1 2 3")
+        await reader.locator(".scroller").hover()
+        await reader.mouse.wheel(0, -3_000)
+        await expect(reader.get_by_test_id("jump-latest")).to_be_visible()
+        place = await reader.locator(".scroller").evaluate(PLACE)
         os.kill(before.pid, signal.SIGKILL)
         await before.process.wait()
     await say(writer, "/echo written meanwhile")
@@ -444,6 +451,10 @@ async def test_after_a_kill_the_page_says_it_once_and_sends_what_was_written_mea
     async with running_gateway(tmp_path, "--port", port):
         await expect(reader.get_by_test_id("failure")).to_contain_text(words)
         await expect(reader.get_by_text(words)).to_have_count(1)
+        # Who reads far up stays there, and is a click from what happened.
+        assert await reader.locator(".scroller").evaluate(PLACE) == place
+        await reader.get_by_test_id("jump-latest").click()
+        await expect(reader.get_by_test_id("failure")).to_be_in_viewport()
         await expect_answer(writer, "written meanwhile")
         await expect(writer.get_by_text(words)).to_have_count(1)
         await expect(writer.get_by_test_id("failure")).to_have_count(0)
@@ -460,13 +471,14 @@ async def test_after_a_kill_before_the_first_word_nothing_empty_is_drawn(
     """State keeps the place of the answer that never came; a page has nothing to show for it."""
     port = str(free_port())
     async with running_gateway(tmp_path, "--port", port) as before:
-        page = await open_page(before.url)
+        page = await open_page(before.url, locale="he-IL")
         await say(page, "/permission May I?")
         await expect(page.get_by_test_id("permission")).to_be_visible()
         os.kill(before.pid, signal.SIGKILL)
         await before.process.wait()
     async with running_gateway(tmp_path, "--port", port):
-        await expect(page.get_by_test_id("failure")).to_be_visible()
+        # By its code, in the reader's language.
+        await expect(page.get_by_test_id("failure")).to_contain_text("השרת הופעל מחדש לפני שהתשובה הושלמה.")
         await expect(page.get_by_test_id("permission")).to_have_count(0)
         await expect(page.get_by_test_id("message-agent")).to_have_count(0)
         drawn = await page.get_by_test_id("transcript").locator(".item:visible").all_inner_texts()

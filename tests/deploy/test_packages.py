@@ -32,12 +32,19 @@ KEPT_OUT = ("AGENT_", "PIPX_", "PYTHON", "UV_", "VIRTUAL_ENV", "XDG_")
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """An sdist of the checkout, and the wheel that is made of it."""
+    """An sdist of the checkout, and the wheel that is made of it. What builds them is this environment's, and
+    the checkout's packages of Node: they are installed anew for the container's image, and by pipx and uvx.
+    """
     directory = tmp_path_factory.mktemp("built")
     hatch = (sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", directory)
     run(*hatch, cwd=ROOT, seconds=BUILD_SECONDS)
     (sdist,) = directory.glob("*.tar.gz")
-    run(sys.executable, *PIP, "wheel", "-q", "--no-deps", "-w", directory, sdist, seconds=BUILD_SECONDS)
+    with tarfile.open(sdist) as tar:
+        tar.extractall(directory, filter="data")
+    (unpacked,) = directory.glob("*/")
+    (unpacked / "frontend" / "node_modules").symlink_to(ROOT / "frontend" / "node_modules")
+    wheel = ("wheel", "-q", "--no-deps", "--no-build-isolation", "-w", directory, unpacked)
+    run(sys.executable, *PIP, *wheel, seconds=BUILD_SECONDS)
     return directory
 
 
@@ -140,7 +147,9 @@ def installers(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def nobody(tmp_path: pathlib.Path) -> tuple[str, ...]:
-    """Runs a command as a person who has nothing yet, with a new HOME."""
+    """Runs a command as a person who has nothing yet, with a new HOME; what pip installs is not compiled, as
+    it runs once.
+    """
     clean = {name: value for name, value in os.environ.items() if not name.startswith(KEPT_OUT)}
     (tmp_path / "home").mkdir()
     named = {
@@ -148,7 +157,7 @@ def nobody(tmp_path: pathlib.Path) -> tuple[str, ...]:
         **{f"PIPX_{name}": f"pipx/{name.lower()}" for name in ("HOME", "BIN_DIR", "MAN_DIR", "SHARED_LIBS")},
         **{f"UV_{name}": f"uv/{name.lower()}" for name in ("CACHE_DIR", "TOOL_DIR", "PYTHON_INSTALL_DIR")},
     }
-    clean |= {name: str(tmp_path / place) for name, place in named.items()}
+    clean |= {name: str(tmp_path / place) for name, place in named.items()} | {"PIP_NO_COMPILE": "1"}
     return ("env", "-i", *(f"{name}={value}" for name, value in clean.items()))
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.fuzz import agent_lines
 
-SECONDS: Final = int(os.environ.get("FUZZ_SECONDS", "20" if os.environ.get("CI") == "true" else "10"))
+SECONDS: Final = int(os.environ.get("FUZZ_SECONDS", "5"))
 CORPUS_BYTES: Final = 300_000
 
 

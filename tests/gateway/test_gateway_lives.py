@@ -8,11 +8,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
+from gateway.sessions.seat import Wish
+from gateway.sessions.session import Session
 from tests.gateways import RunningGateway
 from tests.inside import GatewayInside, gateway_inside
-from tests.patience import counting
+from tests.patience import counting, soon
 from tests.shared import SHARED, eventually, fresh_id, shared_gateway
 from tests.streams import Frame, StreamReader, open_stream, state_when
 
@@ -330,3 +333,35 @@ async def test_the_list_shows_own_sessions_last_active_first(parking: RunningGat
     async with aiohttp.ClientSession(parking.url) as http:
         async with http.get("/api/sessions", params={"limit": "0"}) as response:
             assert response.status == 422
+
+
+@pytest.mark.parametrize("how", ["deleted", "killed"])
+async def test_a_session_that_has_to_end_while_a_turn_waits_for_its_files_ends(
+    gateway: GatewayInside, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Its agent, which would ask a question and wait for ever, hears nothing of that turn."""
+    session_id, waits, may_go_on = fresh_id("early"), asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        waits.set()
+        await may_go_on.wait()
+
+    await gateway.send(session_id, "go", agent="asks")
+    await state_when(gateway.http, session_id, lambda state: state["pending_permission"] is not None)
+    await gateway.post("/api/interrupt", {"session_id": session_id})
+    session = gateway.session(session_id)
+    monkeypatch.setattr(session.files, "before_turn", hold)
+    async with open_stream(gateway.http, session_id) as stream:
+        await gateway.send(session_id, "go on")
+        await soon(waits.wait(), 10)
+        ending = asyncio.ensure_future(gateway.delete(session_id) if how == "deleted" else session.kill())
+        await eventually(lambda: _is_to_end(session))
+        may_go_on.set()
+        await soon(ending, 10)
+        await stream.until_event("worker_ended")
+    assert [frame.event for frame in stream.frames].count("permission_asked") == 1
+    assert session.is_ending is (how == "deleted")
+
+
+async def _is_to_end(session: Session) -> bool:
+    return session._seat.wish >= Wish.KILL

@@ -19,7 +19,7 @@ import pytest
 from tests.fake_model import fake_model
 from tests.gateways import RunningGateway, running_gateway
 from tests.mcp_clients import PRODUCT, cart
-from tests.real_agents import AgentUnavailable, Launch, fast_agent, gemini, opencode, vibe
+from tests.real_agents import AgentUnavailable, Launch, fast_agent, gemini, opencode
 from tests.streams import StreamReader, open_stream
 
 pytestmark = [pytest.mark.real_agent, pytest.mark.timeout(600)]
@@ -44,18 +44,6 @@ def config_of(launch: Launch) -> str:
     lines = ["[agents.real]", f"command = {json.dumps(list(launch.command))}", f"readable = {readable}"]
     lines += ['network = "shared"', "[agents.real.env]"]  # its model is on this machine's loopback
     return "\n".join([*lines, *(f"{name} = {json.dumps(value)}" for name, value in launch.env.items())])
-
-
-@pytest.mark.parametrize("install", [vibe, fast_agent], ids=lambda install: install.__name__)
-async def test_a_real_agent_answers_and_leaves_nothing(
-    install: Callable[[str], Launch], tmp_path: pathlib.Path
-) -> None:
-    async with fake_model() as model:
-        launch = await launched(install, model.url)
-        async with running_gateway(tmp_path, config=config_of(launch)) as gateway:
-            await gateway.post("/api/sessions", {"agent": "real", "session_id": "r"}, status=201)
-            await _answers(gateway, "hello there")
-            await _leaves_nothing(gateway)
 
 
 async def _answers(gateway: RunningGateway, words: str) -> None:
@@ -88,25 +76,29 @@ async def _sends_an_image(gateway: RunningGateway) -> None:
 async def test_a_real_agent_fills_the_cart_of_its_own_session(
     install: Callable[[str], Launch], tmp_path: pathlib.Path
 ) -> None:
-    """Through the gateway's MCP server that it is given with its session; what it asks, a person allows."""
+    """Through the gateway's MCP server that it is given with its session; what it asks, a person allows. It
+    names the session of somebody else, whose cart stays empty.
+    """
     rice = PRODUCT.format(3)
     async with fake_model() as model:
         launch = await launched(install, model.url)
         config = config_of(launch).replace("[agents.real.env]", 'tools = ["shop"]\n[agents.real.env]')
         async with running_gateway(tmp_path, config=config) as gateway:
-            for session_id, quantity in (("alice", 2), ("bob", 5)):
+            for session_id in ("alice", "r"):
                 await gateway.post("/api/sessions", {"agent": "real", "session_id": session_id}, status=201)
-                order = json.dumps({"product_id": rice, "quantity": quantity, "_sessionId": "alice"})
-                allowing = asyncio.create_task(_allow_all(gateway, session_id))
-                state = await gateway.chat(session_id, f"call add_to_cart {order}")
-                allowing.cancel()
-                await asyncio.wait([allowing])
-                assert state["is_processing"] is False, state
-            held = {name: (await cart(gateway.http, name))["items"] for name in ("alice", "bob")}
+            await _answers(gateway, "hello there")  # on a busy machine it has its tools after a while
+            order = json.dumps({"product_id": rice, "quantity": 5, "_sessionId": "alice"})
+            allowing = asyncio.create_task(_allow_all(gateway, "r"))
+            state = await gateway.chat("r", f"call add_to_cart {order}")
+            allowing.cancel()
+            await asyncio.wait([allowing])
+            assert state["is_processing"] is False, state
+            held = {name: (await cart(gateway.http, name))["items"] for name in ("alice", "r")}
             amounts = {
                 name: [(item["id"], item["quantity"]) for item in items] for name, items in held.items()
             }
-            assert amounts == {"alice": [(rice, 2)], "bob": [(rice, 5)]}
+            assert amounts == {"alice": [], "r": [(rice, 5)]}, state
+            await _leaves_nothing(gateway)
 
 
 async def _allow_all(gateway: RunningGateway, session_id: str) -> None:

@@ -124,7 +124,7 @@ class Campaign:
 
     async def _until_the_moment(self) -> None:
         """A random moment, or the one right after an acknowledgement: accepted, and no worker yet."""
-        is_long = self.figures.kills % 10 == 9
+        is_long = self.figures.kills % 10 == 5
         bounds = (LONG_LIFE_SECONDS,) * 2 if is_long else LIFE_SECONDS
         slow = crowding()  # or a life would see fewer messages
         await self._world.pause(*(slow * seconds for seconds in bounds))

@@ -1,5 +1,6 @@
 /** The gateway's HTTP verbs, typed. Every failure is an ApiError; nothing else is thrown but an abort. */
 
+import { hearDate } from "./clock.ts";
 import { ApiError } from "./errors.ts";
 import { newId } from "./ids.ts";
 import type { KeyValue } from "./storage.ts";
@@ -588,6 +589,7 @@ export class Api {
     } catch {
       throw new ApiError(0, "unreachable", "The gateway cannot be reached.");
     }
+    hearDate(response.headers.get("Date"));
     if (response.ok) return response;
     const error = await errorOf(response);
     if (error.status === 401 && error.code !== SIGN_IN_FAILED) this.unauthorized();

@@ -24,3 +24,18 @@ export interface Visibility {
 }
 
 export const alwaysVisible: Visibility = { isHidden: () => false, onChange: () => () => undefined };
+
+/** Less than this is the network's time, or does not matter. */
+const SKEW_LEAST_MS = 60_000;
+let gatewayAheadMs = 0;
+
+/** Takes the `Date` of an answer of the gateway's: this machine's clock may be wrong, or be set anew. */
+export function hearDate(date: string | null): void {
+  const ahead = Date.parse(date ?? "") - Date.now();
+  if (Number.isFinite(ahead)) gatewayAheadMs = Math.abs(ahead) < SKEW_LEAST_MS ? 0 : ahead;
+}
+
+/** The time by the gateway's clock, with which its moments are compared. */
+export function gatewayNow(): number {
+  return Date.now() + gatewayAheadMs;
+}

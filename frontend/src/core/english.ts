@@ -203,6 +203,7 @@ export const en = {
   partFailed: "Could not load: {names}. Reload the page to try again.",
   copy: "Copy",
   copied: "Copied",
+  copyAgain: "Now everything is loaded. Please copy once more.",
   latest: "Jump to latest",
   toDark: "Switch to dark colours",
   toLight: "Switch to light colours",

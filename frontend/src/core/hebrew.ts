@@ -204,6 +204,7 @@ export const he: Record<Key, string> = {
   partFailed: "לא נטען: {names}. אפשר לטעון את הדף מחדש ולנסות שוב.",
   copy: "העתקה",
   copied: "הועתק",
+  copyAgain: "עכשיו הכול נטען. העתיקו שוב.",
   latest: "להודעה האחרונה",
   toDark: "מעבר לצבעים כהים",
   toLight: "מעבר לצבעים בהירים",

@@ -198,7 +198,8 @@ export class EventStream {
     this.#lastByteAt = this.#clock.now();
     const look = (): void => {
       if (this.#abort !== abort) return;
-      const left = SILENCE_MS - (this.#clock.now() - this.#lastByteAt);
+      const silent = this.#clock.now() - this.#lastByteAt;
+      const left = silent < 0 ? 0 : SILENCE_MS - silent; // a clock that was set back tells nothing
       if (left > 0) this.#cancelWatchdog = this.#clock.after(left, look);
       else this.#broke(abort);
     };

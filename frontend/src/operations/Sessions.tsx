@@ -1,4 +1,4 @@
-import type { Api, WatchedSession } from "../core/index.ts";
+import { type Api, gatewayNow, type WatchedSession } from "../core/index.ts";
 import { endTurn, type SessionFilter } from "./admin.ts";
 import type { AskFor } from "./Deeds.tsx";
 import { Heads } from "./Heads.tsx";
@@ -114,7 +114,7 @@ export function FilterChoice(props: {
 function WatchedRow({ api, row, ask }: { api: Api; row: WatchedSession; ask: AskFor }) {
   const { key, state } = row;
   const who = nameOf(row);
-  const age = Math.max(0, (Date.now() - Date.parse(row.created_at)) / 1000);
+  const age = Math.max(0, (gatewayNow() - Date.parse(row.created_at)) / 1000);
   const stop = (how: "end" | "park" | "kill", isEnabled: boolean) => (
     <button
       type="button"

@@ -1,5 +1,6 @@
 /** The texts of the operators' page; loaded with it. */
 
+import { gatewayNow } from "../core/index.ts";
 import { language, textsOf } from "../page/index.ts";
 import { english } from "./english.ts";
 import { hebrew } from "./hebrew.ts";
@@ -48,7 +49,7 @@ export function span(seconds: number): string {
 /** A moment in the reader's own time: the time of day, with the date if it is not today's. */
 export function moment(at: string | number): string {
   const date = new Date(at);
-  const isToday = date.toDateString() === new Date().toDateString();
+  const isToday = date.toDateString() === new Date(gatewayNow()).toDateString();
   const day = isToday ? {} : ({ month: "short", day: "numeric" } as const);
   return date.toLocaleString(language.value, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", ...day });
 }

@@ -114,7 +114,7 @@ function AttachedFile({ file, url }: { file: Attachment; url: string | null }) {
 
 export function sizeWords(size: number): string {
   const [amount, unit] = size < 1000 ? [size, "byte"] : size < 1e6 ? [size / 1e3, "kilobyte"] : [size / 1e6, "megabyte"];
-  const style = { style: "unit", unit, unitDisplay: "short", maximumFractionDigits: amount < 10 ? 1 : 0 } as const;
+  const style = { style: "unit", unit, unitDisplay: unit === "byte" ? "long" : "short", maximumFractionDigits: amount < 10 ? 1 : 0 } as const;
   return new Intl.NumberFormat(language.value, style).format(amount);
 }
 

@@ -9,7 +9,6 @@ import {
   type NoticeItem,
   type Outgoing,
   type PermissionItem,
-  type PlanItem,
   type ThoughtItem,
   type ToolCallItem,
   wordsOf,
@@ -30,9 +29,11 @@ import { useThinkingTime } from "./thinking.ts";
 const Content = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.Content));
 const EgressAskedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressAskedView));
 const EgressDeniedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressDeniedView));
+const SystemLine = lazily(() => import("./FailureCard.tsx").then((loaded) => loaded.SystemLine), PlainText);
 const Markdown = lazily(() => fetchMarkdown().then((loaded) => loaded.Markdown), StillPlain);
 const NoticeText = lazily(() => import("./NoticeText.tsx").then((loaded) => loaded.NoticeText), OwnWords);
 const PermissionView = lazily(() => import("./Permission.tsx").then((loaded) => loaded.PermissionView));
+const PlanView = lazily(() => import("./Plan.tsx").then((loaded) => loaded.PlanView));
 const QuestionView = lazily(() => import("./Question.tsx").then((loaded) => loaded.QuestionView));
 const ToolCallView = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.ToolCallView));
 
@@ -126,7 +127,7 @@ function MessageView({ item }: { item: MessageItem }) {
   if (item.sender === "system") {
     return (
       <p class="message system" data-testid="message-system" dir="auto">
-        {item.text === "Interrupted by user" ? t("interrupted") : <PlainText text={item.text} />}
+        {item.text === "Interrupted by user" ? t("interrupted") : <SystemText text={item.text} />}
       </p>
     );
   }
@@ -143,6 +144,11 @@ function MessageView({ item }: { item: MessageItem }) {
       {!item.is_streaming && <AnswerActions item={item} />}
     </article>
   );
+}
+
+/** The gateway's own words are English: only another language needs others. */
+function SystemText({ text }: { text: string }) {
+  return language.value === "en" ? <PlainText text={text} /> : <SystemLine text={text} />;
 }
 
 /** `isSentLater`: it goes by itself, so there is nothing to click. */
@@ -205,42 +211,8 @@ function ThoughtView({ item }: { item: ThoughtItem }) {
   );
 }
 
-/** Of a list that an agent made, so many are drawn; the rest is in the export. */
-const ENTRIES_MOST = 100;
+/** Of a text that is one line of the conversation. */
 const WORDS_MOST = 2_000;
-
-function More({ count }: { count: number }) {
-  return count > 0 ? <li class="quiet">{t("andMore", { n: count })}</li> : null;
-}
-
-function PlanView({ item }: { item: PlanItem }) {
-  const done = item.entries.filter((entry) => entry.status === "completed").length;
-  return (
-    <section class="plan" data-testid="plan" aria-label={t("plan")}>
-      <header>
-        <Icon name="list" />
-        <h2>{t("plan")}</h2>
-        <span class="quiet">{t("planProgress", { done, all: item.entries.length })}</span>
-      </header>
-      <ol>
-        {item.entries.slice(0, ENTRIES_MOST).map((entry, place) => (
-          <li key={place} class={`plan-${entry.status ?? "pending"}`} dir="auto">
-            <span class="plan-mark" aria-hidden="true">
-              {entry.status === "completed" && <Icon name="check" />}
-            </span>
-            <span class="sr-only">{planWord(entry.status)}: </span>
-            <span>{clipped(entry.content, WORDS_MOST)}</span>
-          </li>
-        ))}
-        <More count={item.entries.length - ENTRIES_MOST} />
-      </ol>
-    </section>
-  );
-}
-
-function planWord(status: string | undefined): string {
-  return t(status === "completed" ? "planDone" : status === "in_progress" ? "planNow" : "planOpen");
-}
 
 /** The gateway's own words, until those of the reader's language are here. */
 function OwnWords({ item }: { item: NoticeItem }) {

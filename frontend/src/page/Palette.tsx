@@ -98,7 +98,9 @@ export function Palette({ close }: { close(): void }) {
             onClick={choice.run}
           >
             <Icon name={choice.icon} />
-            <span dir="auto">{choice.label}</span>
+            <span>
+              <bdi>{choice.label}</bdi>
+            </span>
             {choice.group === "recent" && <small class="quiet">{w("recent")}</small>}
             {choice.keys && <kbd dir="ltr">{choice.keys}</kbd>}
           </li>

@@ -63,7 +63,7 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   const isWhole = isDrawn && count === (isPlain ? 1 : weights.length);
   const least = isWhole || isAlone ? undefined : { minBlockSize: `${height.current ?? heightOf(section)}px` };
   return (
-    <div class="md-section" ref={box} style={least} data-start={section.start} data-end={section.end}>
+    <div class="md-section" ref={box} style={least} data-drawn={isWhole} data-start={section.start} data-end={section.end}>
       {isPlain ? count > 0 && plain() : shown.map((block, place) => draw(block, section.from + place))}
     </div>
   );

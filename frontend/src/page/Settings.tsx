@@ -28,6 +28,7 @@ import {
 } from "./preferences.ts";
 
 const OwnKeyRows = lazily(() => import("./Keys.tsx").then((loaded) => loaded.OwnKeyRows));
+const ShortcutKeys = lazily(() => import("./ShortcutKeys.tsx").then((loaded) => loaded.ShortcutKeys));
 const UsageOfMine = lazily(() => import("./UsageDialog.tsx").then((loaded) => loaded.UsageOfMine));
 
 type Tab = "general" | "keys" | "usage";
@@ -89,6 +90,7 @@ export function SettingsDialog({ close }: { close(): void }) {
 }
 
 function General() {
+  const [isChanging, setChanging] = useState(false);
   return (
     <>
       <SettingGroup title="appearance">
@@ -136,6 +138,16 @@ function General() {
         >
           {w("allShortcuts")}
         </button>
+        <button
+          type="button"
+          class="link"
+          aria-expanded={isChanging}
+          data-testid="change-shortcuts"
+          onClick={() => setChanging(!isChanging)}
+        >
+          {w("changeShortcuts")}
+        </button>
+        {isChanging && <ShortcutKeys />}
       </SettingGroup>
       <p class="quiet">{w("kept")}</p>
     </>

@@ -2,7 +2,7 @@ import "./acting.css";
 import { type DeedWord, w } from "./deed-words.ts";
 import { Dialog, DialogClose } from "./Dialogs.tsx";
 import { keysIn } from "./key-names.ts";
-import { SHORTCUTS } from "./keys.ts";
+import { shortcuts } from "./keys.ts";
 import { enter } from "./preferences.ts";
 
 /** All shortcuts on one sheet. */
@@ -14,7 +14,9 @@ export function ShortcutSheet({ close }: { close(): void }) {
     ["historyKey", "↑"],
     ["stopKey", "Esc"],
     ["answerKey", "1 – 9"],
-    ...Object.entries(SHORTCUTS).map(([name, keys]): [DeedWord, string] => [name as DeedWord, keysIn(keys)]),
+    ...Object.entries(shortcuts.value)
+      .filter(([, keys]) => keys !== "")
+      .map(([name, keys]): [DeedWord, string] => [name as DeedWord, keysIn(keys)]),
   ];
   return (
     <Dialog title={w("shortcuts")} close={close}>

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { type Branch, flat, type SessionLabels, type SessionSummary, treeOf } from "../core/index.ts";
+import { type Branch, flat, gatewayNow, type SessionLabels, type SessionSummary, treeOf } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
 import { appName } from "./brand.ts";
 import { BrandLinks } from "./Welcome.tsx";
@@ -209,7 +209,7 @@ type ListPart = "pinned" | "today" | "yesterday" | "earlier";
 
 /** A tree is where its newest branch is. */
 function grouped(trees: readonly Branch[]): [ListPart, Branch[]][] {
-  const midnight = new Date().setHours(0, 0, 0, 0);
+  const midnight = new Date(gatewayNow()).setHours(0, 0, 0, 0);
   const groups: Record<ListPart, Branch[]> = { pinned: [], today: [], yesterday: [], earlier: [] };
   for (const tree of trees) {
     const at = Date.parse(tree.lastActiveAt);
@@ -220,7 +220,7 @@ function grouped(trees: readonly Branch[]): [ListPart, Branch[]][] {
 }
 
 function ago(iso: string): string {
-  const minutes = Math.max(0, (Date.now() - Date.parse(iso)) / 60_000);
+  const minutes = Math.max(0, (gatewayNow() - Date.parse(iso)) / 60_000);
   if (!Number.isFinite(minutes)) return "";
   const relative = new Intl.RelativeTimeFormat(language.value, { style: "narrow", numeric: "auto" });
   // Some browsers give Hebrew singulars with their number once more: „לפני שעה (1)”.

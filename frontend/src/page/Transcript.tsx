@@ -21,11 +21,9 @@ import { isNews } from "./toolparts.ts";
 import { Welcome } from "./Welcome.tsx";
 
 const AwayPermission = lazily(() => import("./Permission.tsx").then((loaded) => loaded.AwayPermission));
+const Failed = lazily(() => import("./FailureCard.tsx").then((loaded) => loaded.FailureCard), FailedPlainly);
 const FindBar = lazily(() => import("./FindBar.tsx").then((loaded) => loaded.FindBar));
 const Wallet = lazily(() => import("./Wallet.tsx").then((loaded) => loaded.Wallet));
-
-/** Of the words for a failure, which may be an agent's. */
-const WORDS_MOST = 4_000;
 
 /** Closer to the end than this, the reader wants to stay there. */
 const NEAR_END_PX = 64;
@@ -56,11 +54,15 @@ export function Transcript() {
   const shown = revealed.value;
   const isShown = (item: Item): boolean => item.id === shown?.id && item.kind === shown.kind;
 
+  /** There is a welcome, which is read from its beginning, and no end yet. */
+  const isNew = conversation.chat.items.length === 0 && conversation.outgoing.length === 0;
+  const hasEnd = useRef(false);
+  hasEnd.current = !isNew;
   const toEnd = (behavior: ScrollBehavior = "instant"): void => {
     const box = scroller.current;
     isSticking.current = true;
     setAway(false);
-    box?.scrollTo({ top: box.scrollHeight, behavior });
+    box?.scrollTo({ top: hasEnd.current ? box.scrollHeight : 0, behavior });
   };
   const onScroll = (): void => {
     const box = scroller.current;
@@ -72,7 +74,7 @@ export function Transcript() {
     lastTop.current = box.scrollTop;
     lastHeight.current = box.scrollHeight;
     const isNearEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
-    isSticking.current = isNearEnd || (isSticking.current && !isUp);
+    isSticking.current = isNearEnd || (isSticking.current && !isUp) || !hasEnd.current;
     setAway(!isSticking.current);
     look();
   };
@@ -98,7 +100,7 @@ export function Transcript() {
   useEffect(() => {
     const observer = new ResizeObserver(() => {
       const box = scroller.current;
-      if (isSticking.current && box) {
+      if (isSticking.current && hasEnd.current && box) {
         box.scrollTo({ top: box.scrollHeight, behavior: "instant" });
         // Known at once: whoever goes up before the browser tells of this goes up from here.
         lastTop.current = box.scrollTop;
@@ -156,7 +158,6 @@ export function Transcript() {
       </Guard>
     </div>
   );
-  const isNew = items.length === 0 && conversation.outgoing.length === 0;
   return (
     <div class="transcript">
       <div
@@ -296,20 +297,12 @@ function wordsOfWork({ chat, isStopping }: Conversation): string {
   return t(chat.state === "starting" ? "starting" : "working");
 }
 
-function Failed({ conversation }: { conversation: Conversation }) {
+/** Why it failed, until its card is here. */
+function FailedPlainly({ conversation }: { conversation: Conversation }) {
   return (
-    <section class="failure" role="alert" data-testid="failure">
-      <Icon name="warn" />
-      <div>
-        <h2>{t("turnFailed")}</h2>
-        <p dir="auto">{clipped(conversation.chat.failure?.message ?? "", WORDS_MOST)}</p>
-      </div>
-      {!conversation.isGuest && (
-        <button type="button" class="button" data-testid="retry" onClick={() => void conversation.retry()}>
-          {t("retry")}
-        </button>
-      )}
-    </section>
+    <p class="notice notice-error" dir="auto">
+      {clipped(conversation.chat.failure?.message ?? "")}
+    </p>
   );
 }
 

@@ -71,6 +71,7 @@ const en = {
   singleKeys: "Shortcuts of a single key (? and /)",
   singleKeysAbout: "Switch them off if you dictate.",
   allShortcuts: "Show all shortcuts",
+  changeShortcuts: "Change shortcuts",
   kept: "These choices are kept in this browser.",
 };
 
@@ -145,6 +146,7 @@ const he: Record<DeedWord, string> = {
   singleKeys: "קיצורים של מקש אחד (? ו־/)",
   singleKeysAbout: "כבו אותם אם אתם מכתיבים.",
   allShortcuts: "הצגת כל הקיצורים",
+  changeShortcuts: "שינוי קיצורים",
   kept: "הבחירות נשמרות בדפדפן הזה.",
 };
 

@@ -1,6 +1,6 @@
 /** Keys as people read them on their keyboard. */
 
-import { SHORTCUTS } from "./keys.ts";
+import { shortcuts } from "./keys.ts";
 
 const isMac = /Mac|iPhone|iPad/.test(navigator.platform);
 /** What people read on their keys. */
@@ -15,8 +15,8 @@ const NAMES: Record<string, string> = {
 
 /** The keys of a shortcut as people read them; null if it has none. */
 export function keysShown(name: string): string | null {
-  const keys = (SHORTCUTS as Partial<Record<string, string>>)[name];
-  return keys === undefined ? null : keysIn(keys);
+  const keys = (shortcuts.value as Partial<Record<string, string>>)[name];
+  return keys ? keysIn(keys) : null;
 }
 
 export function keysIn(keys: string): string {

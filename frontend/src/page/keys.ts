@@ -1,6 +1,7 @@
 /** The keyboard's shortcuts: which keys do what, wherever the page's letters are on the keyboard. */
 
-import { singleKeys } from "./preferences.ts";
+import { signal } from "@preact/signals";
+import { singleKeys, storage } from "./preferences.ts";
 
 /** What shortcuts do; the sheet lists them in this order. `mod` is Ctrl, or Cmd on a Mac. */
 export const SHORTCUTS = {
@@ -17,6 +18,28 @@ export const SHORTCUTS = {
 } as const;
 
 export type Shortcut = keyof typeof SHORTCUTS;
+export type ShortcutTable = Record<Shortcut, string>;
+
+const KEPT = "agw.shortcuts";
+
+/** The shortcuts as this person has them: the page's, but for those that were changed; "" has no keys. */
+export const shortcuts = signal<ShortcutTable>({ ...SHORTCUTS, ...kept() });
+
+function kept(): Partial<ShortcutTable> {
+  try {
+    const found = Object.entries(JSON.parse(storage.getItem(KEPT) ?? "{}") as object);
+    return Object.fromEntries(found.filter(([name, keys]) => name in SHORTCUTS && typeof keys === "string"));
+  } catch {
+    return {}; // not written by this page
+  }
+}
+
+export function changeShortcuts(table: ShortcutTable): void {
+  shortcuts.value = table;
+  const changed = Object.entries(table).filter(([name, keys]) => keys !== SHORTCUTS[name as Shortcut]);
+  if (changed.length === 0) storage.removeItem(KEPT);
+  else storage.setItem(KEPT, JSON.stringify(Object.fromEntries(changed)));
+}
 
 /** The keys that were pressed as SHORTCUTS writes them. A letter counts by its place if it is not Latin. */
 export function pressed(event: KeyboardEvent): string {
@@ -33,7 +56,7 @@ export function pressed(event: KeyboardEvent): string {
 
 export function shortcutOf(event: KeyboardEvent): Shortcut | null {
   const keys = pressed(event);
-  const found = (Object.entries(SHORTCUTS) as [Shortcut, string][]).find(([, one]) => one === keys);
+  const found = (Object.entries(shortcuts.peek()) as [Shortcut, string][]).find(([, one]) => one === keys);
   if (found === undefined) return null;
   const isSingle = keys.length === 1;
   return isSingle && (!singleKeys.peek() || isWriting(event.target)) ? null : found[0];

@@ -7,9 +7,21 @@
  */
 
 import { type FunctionComponent, h } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { usePage } from "./page.ts";
 import { t } from "./preferences.ts";
+
+/** Of what is drawn, whose code is on its way. */
+const coming = new Set<Promise<void>>();
+
+export function isComing(): boolean {
+  return coming.size > 0;
+}
+
+/** Ends once all of it is here, or cannot be fetched. */
+export async function allCame(): Promise<void> {
+  await Promise.allSettled(coming);
+}
 
 /** `fetch` gives the component: `() => import("./Share.tsx").then((loaded) => loaded.ShareDialog)`. */
 export function lazily<Props extends object>(
@@ -17,19 +29,31 @@ export function lazily<Props extends object>(
   StandIn?: FunctionComponent<Props>,
 ): FunctionComponent<Props> {
   let loaded: FunctionComponent<Props> | null = null;
+  let loading: Promise<void> | null = null;
+  const load = (): Promise<void> => {
+    if (loading !== null) return loading;
+    const isHere = fetch()
+      .then((component) => void (loaded = component))
+      .finally(() => {
+        loading = null;
+        coming.delete(isHere);
+      });
+    coming.add(isHere);
+    return (loading = isHere);
+  };
 
   return function Fetched(props: Props) {
     const page = usePage();
     const [attempt, setAttempt] = useState(0);
     const [hasFailed, setFailed] = useState(false);
     const [, draw] = useState(0);
-    useEffect(() => {
+    // Asked for as it is drawn, and not after the frame: who copies waits for what is on its way.
+    useLayoutEffect(() => {
       if (loaded !== null) return undefined;
       let isWanted = true;
       setFailed(false);
-      fetch().then(
-        (component) => {
-          loaded = component;
+      load().then(
+        () => {
           if (isWanted) draw(1);
         },
         () => {

@@ -345,14 +345,16 @@ export class Page {
   #schedule(): void {
     if (this.#isDue) return;
     this.#isDue = true;
-    const draw = (): void => {
-      if (!this.#isDue) return;
-      this.#isDue = false;
-      this.chatVersion.value += 1;
-      this.#refreshIfMoved();
-    };
-    requestAnimationFrame(draw);
-    setTimeout(draw, 120);
+    const once = (): void => void (this.#isDue && this.draw());
+    requestAnimationFrame(once);
+    setTimeout(once, 120);
+  }
+
+  /** Draws the conversation now, and not with the next frame. */
+  draw(): void {
+    this.#isDue = false;
+    this.chatVersion.value += 1;
+    this.#refreshIfMoved();
   }
 
   /** The list shows state and title, so it is read again when those moved here, or the session is new to it. */

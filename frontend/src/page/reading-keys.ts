@@ -1,9 +1,10 @@
 /** Keys and events that concern the conversation as a whole: finding, selecting, printing, going to its beginning. */
 
 import { batch } from "@preact/signals";
-import { options } from "preact";
 import { useEffect } from "preact/hooks";
 import type { Conversation } from "../core/index.ts";
+import { atOnce, copyWhole, isWriting } from "./copying.ts";
+import { usePage } from "./page.ts";
 import { isFinding, isOnPaper, wholeId } from "./reveal.ts";
 
 /** So many messages are fetched to be printed; the export has all. */
@@ -14,21 +15,8 @@ function isKey(event: KeyboardEvent, letter: string): boolean {
   return event.key.toLowerCase() === letter || (!/^[a-z]$/i.test(event.key) && event.code === `Key${letter.toUpperCase()}`);
 }
 
-/** True if what is selected is in a field. */
-function isWriting(): boolean {
-  return document.activeElement?.matches("input, textarea, [contenteditable]") === true;
-}
-
-/** Draws what a change shows before it returns: the browser waits for nothing. */
-function atOnce(change: () => void): void {
-  const { debounceRendering } = options;
-  options.debounceRendering = (draw) => draw();
-  change();
-  if (debounceRendering) options.debounceRendering = debounceRendering;
-  else delete options.debounceRendering;
-}
-
 export function useReadingKeys(conversation: Conversation, toBeginning: () => void): void {
+  const page = usePage();
   useEffect(() => {
     const { earlier, sessionId } = conversation;
     const drawWhole = (): void => {
@@ -52,24 +40,14 @@ export function useReadingKeys(conversation: Conversation, toBeginning: () => vo
         void earlier.all().then(toBeginning);
       }
     };
-    // What is copied before the last of it was fetched and drawn would have holes.
-    const onCopy = (event: ClipboardEvent): void => {
-      if (wholeId.value !== sessionId || isOnPaper.value || isWriting() || getSelection()?.isCollapsed !== false) return;
-      if (earlier.count > 0) {
-        event.preventDefault();
-        void earlier.all().then((isHere) => isHere && document.execCommand("copy"));
-        return;
-      }
-      atOnce(() => (isOnPaper.value = true));
-      setTimeout(() => (isOnPaper.value = false));
-    };
+    const onCopy = (event: ClipboardEvent): void => copyWhole(event, page, conversation);
     const forPaper = (isOn: boolean) => (): void => {
       const change = (): void =>
         batch(() => {
           isOnPaper.value = isOn;
           wholeId.value = isOn ? sessionId : null;
         });
-      if (isOn) atOnce(change);
+      if (isOn) atOnce(page, change);
       else change();
     };
     const [before, after] = [forPaper(true), forPaper(false)];

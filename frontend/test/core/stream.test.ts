@@ -104,6 +104,16 @@ it("makes a silent connection anew, and takes heartbeats for life", async () => 
   expect(server.wires[0]?.isClosed).toBe(true);
 });
 
+it("notices silence although the machine's clock was set back an hour, or on a year", async () => {
+  await started();
+  clock.ahead = -3_600_000;
+  await clock.pass(SILENCE_MS + 1000);
+  expect(server.wires).toHaveLength(2);
+  clock.ahead = 365 * 86_400_000;
+  await clock.pass(SILENCE_MS + 1000);
+  expect(server.wires).toHaveLength(3);
+});
+
 it("ends for good at 204", async () => {
   server.refusals.push(new Response(null, { status: 204 }));
   const stream = await started();

@@ -1,11 +1,15 @@
 /** What the staff asks of the gateway. */
 
+import { hearDate } from "../../../core/clock.ts";
 import { SafeStorage } from "../client/sessions.ts";
 import type { AdminChat, AdminChats, CannedAnswer, CannedAnswers, ChatAside, LoggedIn, MessagePage, MessageRow } from "../wire.ts";
 
 const TOKEN = "agw_staff_token";
 const NAME = "agw_staff_name";
 const CHATS = "api/admin/chat/sessions";
+
+/** So many chats come at once. */
+export const CHATS_PAGE = 100;
 
 export class NotLoggedIn extends Error {}
 
@@ -30,9 +34,9 @@ export class StaffApi {
     this.#storage.removeItem(TOKEN);
   }
 
-  /** Those in which somebody has said something. */
-  async chats(status: string, search: string): Promise<AdminChat[]> {
-    const query = new URLSearchParams({ limit: "100", with_messages: "true" });
+  /** A page of those in which somebody has said something. */
+  async chats(status: string, search: string, offset = 0): Promise<AdminChat[]> {
+    const query = new URLSearchParams({ limit: String(CHATS_PAGE), offset: String(offset), with_messages: "true" });
     if (status) query.set("status", status);
     if (search) query.set("search", search);
     return (await this.#ask<AdminChats>("GET", `${CHATS}?${query.toString()}`)).sessions;
@@ -77,6 +81,7 @@ export class StaffApi {
     const request: RequestInit = { method, headers };
     if (body) request.body = JSON.stringify(body);
     const answer = await fetch(path, request);
+    hearDate(answer.headers.get("Date"));
     const json = (await answer.json().catch(() => ({}))) as T & { detail?: string | { message: string } };
     const words = typeof json.detail === "string" ? json.detail : json.detail?.message;
     const isLogin = path === "api/login";

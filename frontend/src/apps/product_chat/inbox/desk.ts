@@ -3,7 +3,7 @@
 import { Subscribable } from "../../../core/subscribable.ts";
 import { ProductSocket, type ProductFrame } from "../client/socket.ts";
 import type { AdminChat, CannedAnswer, ChatAside, MessageRow } from "../wire.ts";
-import { NotLoggedIn, type StaffApi } from "./api.ts";
+import { CHATS_PAGE, NotLoggedIn, type StaffApi } from "./api.ts";
 
 export const VIEWS = ["all", "waiting", "urgent", "mine", "active", "pending", "in_progress", "resolved", "closed"] as const;
 export type InboxView = (typeof VIEWS)[number];
@@ -12,6 +12,8 @@ const OVER: readonly string[] = ["resolved", "closed"];
 
 export class StaffDesk extends Subscribable {
   chats: AdminChat[] = [];
+  /** There are more chats of this status, or with these words. */
+  hasMore = false;
   view: InboxView = "all";
   search = "";
   current: AdminChat | null = null;
@@ -28,6 +30,8 @@ export class StaffDesk extends Subscribable {
   #board: ProductSocket;
   #room: ProductSocket | null = null;
   #asked = 0;
+  /** So many pages of chats are shown. */
+  #pages = 1;
 
   constructor(api: StaffApi) {
     super();
@@ -59,7 +63,7 @@ export class StaffDesk extends Subscribable {
   }
 
   async begin(): Promise<void> {
-    this.chats = await this.api.chats("", "");
+    await this.#fetchChats();
     this.answers = await this.api.answers().catch(() => []);
     this.#board.start();
     this.changed();
@@ -77,23 +81,41 @@ export class StaffDesk extends Subscribable {
 
   show(view: InboxView): Promise<void> {
     this.view = view;
+    this.#pages = 1;
     return this.refresh();
   }
 
   find(search: string): Promise<void> {
     this.search = search;
+    this.#pages = 1;
+    return this.refresh();
+  }
+
+  /** Shows another page of the list. */
+  more(): Promise<void> {
+    this.#pages += 1;
     return this.refresh();
   }
 
   async refresh(): Promise<void> {
+    await this.#guarded(() => this.#fetchChats());
+  }
+
+  /** All pages that are shown; a chat that moved from one to another meanwhile is there once. */
+  async #fetchChats(): Promise<void> {
     const mine = (this.#asked += 1);
-    await this.#guarded(async () => {
-      const chats = await this.api.chats(STATUSES.includes(this.view) ? this.view : "", this.search);
+    const status = STATUSES.includes(this.view) ? this.view : "";
+    const found = new Map<string, AdminChat>();
+    let isFull = true;
+    for (let page = 0; isFull && page < this.#pages; page += 1) {
+      const chats = await this.api.chats(status, this.search, page * CHATS_PAGE);
       if (mine !== this.#asked) return;
-      this.chats = chats;
-      const now = chats.find((chat) => chat.session_id === this.current?.session_id);
-      if (now) this.current = now;
-    });
+      for (const chat of chats) found.set(chat.session_id, chat);
+      isFull = chats.length === CHATS_PAGE;
+    }
+    this.chats = [...found.values()];
+    this.hasMore = isFull;
+    this.current = found.get(this.current?.session_id ?? "") ?? this.current;
   }
 
   async choose(chat: AdminChat): Promise<void> {

@@ -1,5 +1,6 @@
 /** The left panes: which chats, and the list of them. */
 
+import { gatewayNow } from "../../../core/clock.ts";
 import type { AdminChat } from "../wire.ts";
 import { VIEWS, type StaffDesk } from "./desk.ts";
 import { make, press } from "./dom.ts";
@@ -16,6 +17,7 @@ export class ChatList {
   #desk: StaffDesk;
   #chats = make("ul", { id: "chats", ariaLabel: say("chats") });
   #none = make("p", { className: "quiet none" }, say("none"));
+  #more = press(say("more"), () => this.#desk.more(), "button small more");
   #drawn = "";
   #timer = 0;
 
@@ -33,6 +35,7 @@ export class ChatList {
       this.#timer = window.setTimeout(() => void desk.find(this.search.value.trim()), SEARCH_PAUSE);
     });
     this.list = make("section", { id: "list" }, make("header", {}, make("h2", {}, say("chats")), ...tools), this.search, this.#chats, this.#none);
+    this.#more.dataset["testid"] = "more-chats";
     this.list.setAttribute("aria-label", say("chats"));
   }
 
@@ -42,13 +45,17 @@ export class ChatList {
       button.setAttribute("aria-pressed", String(isMine));
     }
     const shown = this.#desk.shown;
-    this.#none.hidden = shown.length > 0;
-    const drawn = JSON.stringify([shown, this.#desk.current?.session_id]);
+    const { hasMore } = this.#desk;
+    this.#none.hidden = shown.length > 0 || hasMore;
+    const drawn = JSON.stringify([shown, this.#desk.current?.session_id, hasMore]);
     if (drawn === this.#drawn) return;
     this.#drawn = drawn;
     const focused = (document.activeElement?.closest("#chats li") as HTMLElement | null)?.dataset["session"];
-    this.#chats.replaceChildren(...shown.map((chat) => this.#row(chat)));
+    const isMore = document.activeElement === this.#more;
+    const rows = shown.map((chat) => this.#row(chat));
+    this.#chats.replaceChildren(...rows, ...(hasMore ? [make("li", { className: "more-row" }, this.#more)] : []));
     if (focused) this.#button(focused)?.focus();
+    if (isMore) (hasMore ? this.#more : this.#chats.querySelector<HTMLElement>("li:last-child button"))?.focus();
   }
 
   /** Moves to the next chat of the list, or to the one before. */
@@ -71,7 +78,7 @@ export class ChatList {
   #row(chat: AdminChat): HTMLElement {
     const marks = [say(chat.status as InboxWord), chat.assigned_to ?? "", chat.priority === "urgent" ? say("urgent") : "", chat.is_spam ? say("spam") : ""];
     const name = make("strong", { dir: "auto" }, chat.customer_name ?? say("visitor"));
-    const last = make("span", { className: "last", dir: "auto" }, lastWords(chat));
+    const last = make("span", { className: "last" }, sayer(chat), make("span", { dir: "auto" }, lastWords(chat)));
     const button = make(
       "button", { type: "button" },
       make("span", { className: "top" }, name, make("time", { dateTime: chat.last_message_at ?? "" }, when(chat.last_message_at ?? chat.created_at))),
@@ -89,9 +96,14 @@ export class ChatList {
   }
 }
 
+/** Apart from the words: theirs may be of another direction, and are cut at their own end. */
+function sayer({ last_sender, assigned_to }: AdminChat): HTMLElement {
+  const name = last_sender === "assistant" ? say("agent") : last_sender === "admin" ? (assigned_to ?? say("you")) : "";
+  return make("bdi", {}, name && `${name}: `);
+}
+
 function lastWords(chat: AdminChat): string {
-  const who = chat.last_sender === "assistant" ? `${say("agent")}: ` : chat.last_sender === "admin" ? `${chat.assigned_to ?? say("you")}: ` : "";
-  return who + (chat.last_message ?? "").replace(/\*\*|`/g, "").replace(/\[([^\]\n]+)\]\([^()\s]+\)/g, "$1");
+  return (chat.last_message ?? "").replace(/\*\*|`/g, "").replace(/\[([^\]\n]+)\]\([^()\s]+\)/g, "$1");
 }
 
 function waits(chat: AdminChat): string {
@@ -102,11 +114,11 @@ function waits(chat: AdminChat): string {
 /** The time of today's moments, the day of others. */
 export function when(iso: string): string {
   const at = new Date(iso);
-  return at.toDateString() === new Date().toDateString() ? times.format(at) : days.format(at);
+  return at.toDateString() === new Date(gatewayNow()).toDateString() ? times.format(at) : days.format(at);
 }
 
 function ago(iso: string): string {
-  const minutes = Math.max(0, Math.round((Date.now() - Date.parse(iso)) / 60_000));
+  const minutes = Math.max(0, Math.round((gatewayNow() - Date.parse(iso)) / 60_000));
   const [value, unit] = minutes < 60 ? [minutes, "minute"] : minutes < 1440 ? [Math.round(minutes / 60), "hour"] : [Math.round(minutes / 1440), "day"];
   return new Intl.NumberFormat(inboxLanguage, { style: "unit", unit: String(unit), unitDisplay: "short" }).format(Number(value));
 }

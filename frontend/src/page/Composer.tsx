@@ -218,8 +218,11 @@ function placeholder(isBusy: boolean, agent: string | null): string {
   return agent ? t("placeholderNamed", { agent }) : t("placeholder");
 }
 
+/** Most browsers do this by themselves (`field-sizing`); asking for the height makes them lay the page out at once. */
+const growsByItself = globalThis.CSS?.supports?.("field-sizing", "content") === true;
+
 function grow(field: HTMLTextAreaElement | null): void {
-  if (!field) return;
+  if (!field || growsByItself) return;
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight}px`;
 }

@@ -30,14 +30,14 @@ import { useThinkingTime } from "./thinking.ts";
 const Content = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.Content));
 const EgressAskedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressAskedView));
 const EgressDeniedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressDeniedView));
-const Markdown = lazily(() => fetchMarkdown().then((loaded) => loaded.Markdown), StillPlain);
+const Markdown = lazily(() => import("./Markdown.tsx").then((loaded) => loaded.Markdown), StillPlain);
 const NoticeText = lazily(() => import("./NoticeText.tsx").then((loaded) => loaded.NoticeText), OwnWords);
 const PermissionView = lazily(() => import("./Permission.tsx").then((loaded) => loaded.PermissionView));
 const QuestionView = lazily(() => import("./Question.tsx").then((loaded) => loaded.QuestionView));
 const ToolCallView = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.ToolCallView));
 
 /** What draws answers; asked for as soon as there will be one. */
-export const fetchMarkdown = () => import("./Markdown.tsx");
+export const fetchMarkdown = () => Markdown.fetched();
 
 interface ItemProps {
   item: Item;

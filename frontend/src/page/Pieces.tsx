@@ -7,10 +7,17 @@ import { slices } from "./slices.ts";
 /** What a piece out of sight costs of what its characters would in sight: such pieces are laid out when they are seen. */
 export const UNSEEN = 0.25;
 
+interface LaterProps {
+  weight: number;
+  /** 0: at once. Absent: as soon as there is time. Others wait until those of a lower rank are drawn. */
+  rank?: number | undefined;
+  children: ComponentChildren;
+}
+
 /** Draws its children once so many characters are admitted. */
-export function Later({ weight, children }: { weight: number; children: ComponentChildren }) {
-  const [isIn, setIn] = useState(() => slices.admits(weight));
-  useEffect(() => (isIn ? undefined : slices.later(weight, () => setIn(true))), []);
+export function Later({ weight, rank, children }: LaterProps) {
+  const [isIn, setIn] = useState(() => rank === 0 || (rank === undefined && slices.admits(weight)));
+  useEffect(() => (isIn ? undefined : slices.later(weight, () => setIn(true), rank)), []);
   return isIn || isOnPaper.value ? <>{children}</> : null;
 }
 

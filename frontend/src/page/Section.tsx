@@ -44,7 +44,8 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   const weights = spans.slice(section.from, section.to).map((span) => span.weight + BOX_WEIGHT);
   const isShort = isAlone && section.end <= SHORT;
   const isPlain = isDrawn && isTooMuch(number, elements);
-  const count = useAdmitted(isPlain ? weights.slice(0, 1) : weights, isDrawn, isShort);
+  const make = (place: number): void => void (isPlain || elementsOf(blocks[section.from + place] as Block));
+  const count = useAdmitted(isPlain ? weights.slice(0, 1) : weights, isDrawn, isShort, make);
   useEffect(() => {
     const element = box.current;
     const scroller = element?.closest(".scroller");
@@ -76,8 +77,11 @@ function isTooMuch(number: number, elements: ReadonlyMap<number, number>): boole
   return others > ELEMENTS_MOST;
 }
 
-/** How many of these may be drawn by now; the component draws again as more of them may. */
-function useAdmitted(weights: readonly number[], isOn: boolean, isShort: boolean): number {
+/**
+ * How many of these may be drawn by now; the component draws again as more of them may. Each that may is made at once,
+ * so that its time counts before the next one is asked about.
+ */
+function useAdmitted(weights: readonly number[], isOn: boolean, isShort: boolean, make: (place: number) => void): number {
   const count = useRef(0);
   /** True if the next one has waited for its turn. */
   const isPaid = useRef(false);
@@ -86,6 +90,7 @@ function useAdmitted(weights: readonly number[], isOn: boolean, isShort: boolean
   for (; isOn && count.current < weights.length; count.current += 1) {
     if (!isOnPaper.value && !isPaid.current && !slices.admits(weights[count.current] ?? 0) && !isShort) break;
     isPaid.current = false;
+    make(count.current);
   }
   count.current = Math.min(count.current, weights.length);
   const isWaiting = isOn && count.current < weights.length;

@@ -16,7 +16,7 @@ import { Runs } from "./Runs.tsx";
 import { useReadingKeys } from "./reading-keys.ts";
 import { isFinding, revealed, wholeId } from "./reveal.ts";
 import { Stretch } from "./Stretch.tsx";
-import { NO_STRETCHES, numbered } from "./stretches.ts";
+import { NO_STRETCHES, numbered, ranksOf } from "./stretches.ts";
 import { isNews } from "./toolparts.ts";
 import { Welcome } from "./Welcome.tsx";
 
@@ -110,8 +110,13 @@ export function Transcript() {
     if (scroller.current) observer.observe(scroller.current);
     return () => observer.disconnect();
   }, []);
-  useLayoutEffect(() => toEnd(), [conversation.sessionId, conversation.outgoing.length]);
   const isEmpty = conversation.chat.seq === 0 && conversation.outgoing.length === 0;
+  // If there is nothing yet, what comes is followed: asking for its height now would lay the page out before its time.
+  useLayoutEffect(() => {
+    isSticking.current = true;
+    setAway(false);
+    if (!isEmpty) toEnd();
+  }, [conversation.sessionId, conversation.outgoing.length]);
   useEffect(() => void (isEmpty || fetchMarkdown().catch(() => undefined)), [isEmpty]);
   useAnnouncements(conversation, page.say.bind(page));
 
@@ -131,6 +136,7 @@ export function Transcript() {
   cutOf.current = conversation;
   cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
   const { first, stretches } = cut.current;
+  const ranks = ranksOf(stretches.slice(-NEWEST));
   useKeptPlace(conversation, scroller);
   useLayoutEffect(() => {
     if (!wantsBeginning.current) return;
@@ -147,7 +153,7 @@ export function Transcript() {
       class={`item item-${item.kind}`}
       hidden={isBlank(item) || inCards.has(item)}
     >
-      <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
+      <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)} rank={ranks.get(item)}>
         {item === told ? (
           <Failed conversation={conversation} />
         ) : (

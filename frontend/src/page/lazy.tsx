@@ -1,8 +1,8 @@
 /**
  * Components whose code is fetched when they are first drawn.
  *
- * Guarantees: fetched once, drawn at once from then on; until then nothing is drawn, or what stands in for it. If the
- * code cannot be fetched, that is said in its place, with a way to try again; what can be closed says so and closes
+ * Guarantees: fetched once, drawn at once from then on, also if it was asked for before; until then nothing is drawn,
+ * or what stands in for it. If the code cannot be fetched, that is said in its place, with a way to try again; what can be closed says so and closes
  * itself.
  */
 
@@ -11,14 +11,20 @@ import { useEffect, useState } from "preact/hooks";
 import { usePage } from "./page.ts";
 import { t } from "./preferences.ts";
 
+/** A component that can be asked for before it is drawn. */
+export type Fetchable<Props> = FunctionComponent<Props> & { fetched(): Promise<unknown> };
+
 /** `fetch` gives the component: `() => import("./Share.tsx").then((loaded) => loaded.ShareDialog)`. */
 export function lazily<Props extends object>(
   fetch: () => Promise<FunctionComponent<Props>>,
   StandIn?: FunctionComponent<Props>,
-): FunctionComponent<Props> {
+): Fetchable<Props> {
   let loaded: FunctionComponent<Props> | null = null;
+  const fetched = async (): Promise<void> => {
+    loaded = await fetch();
+  };
 
-  return function Fetched(props: Props) {
+  function Fetched(props: Props) {
     const page = usePage();
     const [attempt, setAttempt] = useState(0);
     const [hasFailed, setFailed] = useState(false);
@@ -27,9 +33,8 @@ export function lazily<Props extends object>(
       if (loaded !== null) return undefined;
       let isWanted = true;
       setFailed(false);
-      fetch().then(
-        (component) => {
-          loaded = component;
+      fetched().then(
+        () => {
           if (isWanted) draw(1);
         },
         () => {
@@ -57,7 +62,8 @@ export function lazily<Props extends object>(
         </p>
       </>
     );
-  };
+  }
+  return Object.assign(Fetched, { fetched });
 }
 
 function isClosable(props: object): props is { close(): void } {

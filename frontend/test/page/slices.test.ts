@@ -4,15 +4,16 @@ import { MOST_WEIGHT, Slices } from "../../src/page/slices.ts";
 
 class Frames {
   time = 0;
-  #due: (() => void)[] = [];
+  #due: ((took: number) => void)[] = [];
   now = (): number => this.time;
-  afterFrame = (call: () => void): void => {
+  afterFrame = (call: (took: number) => void): void => {
     this.#due.push(call);
   };
-  frame(): void {
+  afterChange = (call: () => void): void => call();
+  frame(took = 0): void {
     const due = this.#due;
     this.#due = [];
-    for (const call of due) call();
+    for (const call of due) call(took);
   }
 }
 

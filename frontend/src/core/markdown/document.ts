@@ -36,6 +36,8 @@ export class MarkdownDocument<T> {
   #reader: BlockReader = new BlockReader("");
   #next: TopBlock | null = null;
   #isDone = true;
+  /** So many blocks are as they were when `unchanged` was asked for last. */
+  #unchanged = 0;
 
   constructor(maker: Maker<T>) {
     this.#maker = maker;
@@ -48,6 +50,13 @@ export class MarkdownDocument<T> {
   /** Of each block that is made, in order. */
   get spans(): readonly Span[] {
     return this.#made;
+  }
+
+  /** How many blocks at the beginning are as they were when this was asked last. */
+  unchanged(): number {
+    const before = this.#unchanged;
+    this.#unchanged = this.#made.length;
+    return before;
   }
 
   /** How heavy the block is that comes next. */
@@ -82,6 +91,7 @@ export class MarkdownDocument<T> {
   #drop(): void {
     let dropped = this.#made.pop();
     while (dropped?.isContinued) dropped = this.#made.pop();
+    this.#unchanged = Math.min(this.#unchanged, this.#made.length);
   }
 
   /** Makes blocks as long as each is admitted with its weight. True once all are made. */

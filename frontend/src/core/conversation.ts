@@ -118,7 +118,7 @@ export class Conversation extends Subscribable {
     this.#stream = new EventStream({
       url: (after) => this.#verbs.streamUrl(after, this.#window()),
       fetch: this.#api.fetch,
-      headers: () => this.#api.headers(),
+      headers: () => ({ ...BRIEF, ...this.#api.headers() }),
       onFrame: (frame) => this.#take(frame),
       onStatus: (status, detail) => this.#statusChanged(status, detail),
       ...(clock && { clock }),
@@ -382,7 +382,7 @@ export class Conversation extends Subscribable {
       this.chat.keep(before, chat.apart ?? 0);
       this.#stream.cursor = seq;
       this.missingApiKey = state.missing_api_key;
-      this.present = state.present ?? null;
+      if ("messages" in state) this.present = state.present ?? null;
     } else {
       this.chat.apply(JSON.parse(frame.data) as LogEvent);
     }

@@ -9,7 +9,7 @@ import { toNote } from "./notes.ts";
 import { PlainText } from "./Pieces.tsx";
 import { t } from "./preferences.ts";
 import { isOnPaper, revealed, wholeId } from "./reveal.ts";
-import { Section } from "./Section.tsx";
+import { Rest, Section } from "./Section.tsx";
 import { heightOf, REST_LEAST, type SectionOfText, sectionsOf, SHORT, tailOf } from "./sections.ts";
 import { LAST, slices } from "./slices.ts";
 
@@ -47,8 +47,14 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
   const place = revealed.value;
   const at = place !== null && place.kind === "message" && place.id === id ? place.at : -1;
   const isAlone = sections.length === 1 && made.isDone;
+  const read = made.spans.at(-1)?.end ?? 0;
+  const isRest = !made.isDone && !isMadeAnew && shown.length - read >= REST_LEAST;
+  const hadRest = useRef(false);
+  hadRest.current = (hadRest.current || isRest) && !isStreaming;
   const drawSection = (section: SectionOfText, place: number): VNode => {
-    const isHeld = isWhole || (isStreaming && place === sections.length - 1) || (section.start <= at && at < section.end);
+    const isLast = place === sections.length - 1;
+    const tail = isLast && hadRest.current && made.isDone ? tailOf(shown) : null;
+    const isHeld = isWhole || (isStreaming && isLast) || (section.start <= at && at < section.end) || tail !== null;
     const known = views.current.get(section);
     if (known?.isAlone === isAlone && known.isHeld === isHeld) return known.drawn;
     const drawn = (
@@ -61,6 +67,7 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
         isAlone={isAlone}
         isHeld={isHeld}
         elements={elements.current}
+        tail={tail}
         draw={(block, of) => (
           <BlockView key={of} block={block} isGrowing={isStreaming && of === made.blocks.length - 1} />
         )}
@@ -75,7 +82,7 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
   return (
     <div class="md" aria-busy={!made.isDone} onClick={toNote}>
       {sections.map(drawSection)}
-      {!made.isDone && !isMadeAnew && <Rest text={shown} from={made.spans.at(-1)?.end ?? 0} />}
+      {isRest && <Rest height={heightOf({ start: read, end: shown.length })} tail={tailOf(shown)} />}
     </div>
   );
 }
@@ -85,18 +92,6 @@ interface View {
   isAlone: boolean;
   isHeld: boolean;
   drawn: VNode;
-}
-
-/** What is not read yet of a long text: as tall as it will be, about, with its last words as they are. */
-function Rest({ text, from }: { text: string; from: number }) {
-  if (text.length - from < REST_LEAST) return null;
-  return (
-    <div class="md-rest" style={{ minBlockSize: `${heightOf({ start: from, end: text.length })}px` }}>
-      <div class="md-plain" dir="auto" data-testid="not-read-yet">
-        {tailOf(text)}
-      </div>
-    </div>
-  );
 }
 
 /** The blocks of the text that are read by now; the component draws again as more of them are. */

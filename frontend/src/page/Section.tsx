@@ -31,12 +31,14 @@ interface SectionProps {
   isHeld: boolean;
   /** Of each section that is drawn, how many elements it has. */
   elements: Map<number, number>;
+  /** The last words of the text, if they were on the page before they were read: they stay until the section is whole. */
+  tail: string | null;
   draw(block: Block, place: number): ComponentChildren;
   /** Its text as it is. */
   plain(): ComponentChildren;
 }
 
-export function Section({ number, section, blocks, spans, isAlone, isHeld, elements, draw, plain }: SectionProps) {
+export function Section({ number, section, blocks, spans, isAlone, isHeld, elements, tail, draw, plain }: SectionProps) {
   const box = useRef<HTMLDivElement>(null);
   const height = useRef<number | null>(null);
   const [isNear, setNear] = useState(isAlone || !canWatch);
@@ -65,7 +67,24 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   const least = isWhole || isAlone ? undefined : { minBlockSize: `${height.current ?? heightOf(section)}px` };
   return (
     <div class="md-section" ref={box} style={least} data-start={section.start} data-end={section.end}>
-      {isPlain ? count > 0 && plain() : shown.map((block, place) => draw(block, section.from + place))}
+      {tail !== null && isDrawn && !isWhole ? (
+        <Rest height={heightOf(section)} tail={tail} />
+      ) : isPlain ? (
+        count > 0 && plain()
+      ) : (
+        shown.map((block, place) => draw(block, section.from + place))
+      )}
+    </div>
+  );
+}
+
+/** What is not read yet of a long text: as tall as it will be, about, with its last words as they are. */
+export function Rest({ height, tail }: { height: number; tail: string }) {
+  return (
+    <div class="md-rest" style={{ minBlockSize: `${height}px` }}>
+      <div class="md-plain" dir="auto" data-testid="not-read-yet">
+        {tail}
+      </div>
     </div>
   );
 }

@@ -22,9 +22,10 @@ import { useKeptOpen } from "./kept-open.ts";
 import { lazily } from "./lazy.tsx";
 import { useLink, usePage } from "./page.ts";
 import { nameOf } from "./people.ts";
-import { PlainText } from "./Pieces.tsx";
+import { PlainText, Rest } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
+import { REST_LEAST } from "./sections.ts";
 import { useThinkingTime } from "./thinking.ts";
 
 const Content = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.Content));
@@ -112,8 +113,9 @@ function PersonsMessage({ item }: { item: MessageItem }) {
   );
 }
 
-/** An answer until what draws it is here. */
-function StillPlain({ text }: { text: string; isStreaming: boolean; id?: string }) {
+/** An answer until what draws it is here; of a long one the end, for it will be here soon. */
+function StillPlain({ text, hasFailed = false }: { text: string; isStreaming: boolean; id?: string; hasFailed?: boolean }) {
+  if (text.length >= REST_LEAST && !hasFailed) return <Rest text={text} />;
   return (
     <div class="md-plain" dir="auto">
       <PlainText text={text} />

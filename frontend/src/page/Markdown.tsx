@@ -6,11 +6,11 @@ import { Diagram } from "./Diagram.tsx";
 import { useFormulas } from "./formulas.ts";
 import { type Block, newDocument } from "./markdown.ts";
 import { toNote } from "./notes.ts";
-import { PlainText } from "./Pieces.tsx";
+import { PlainText, Rest } from "./Pieces.tsx";
 import { t } from "./preferences.ts";
 import { isOnPaper, revealed, wholeId } from "./reveal.ts";
-import { Rest, Section } from "./Section.tsx";
-import { heightOf, REST_LEAST, type SectionOfText, sectionsOf, SHORT, tailOf } from "./sections.ts";
+import { Section } from "./Section.tsx";
+import { REST_LEAST, type SectionOfText, sectionsOf, SHORT } from "./sections.ts";
 import { LAST, slices } from "./slices.ts";
 
 /** A growing answer is drawn this often; long ones less often, so that drawing takes a fifth of the time at most. */
@@ -53,8 +53,8 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
   hadRest.current = (hadRest.current || isRest) && !isStreaming;
   const drawSection = (section: SectionOfText, place: number): VNode => {
     const isLast = place === sections.length - 1;
-    const tail = isLast && hadRest.current && made.isDone ? tailOf(shown) : null;
-    const isHeld = isWhole || (isStreaming && isLast) || (section.start <= at && at < section.end) || tail !== null;
+    const endsIn = isLast && hadRest.current && made.isDone ? shown : null;
+    const isHeld = isWhole || (isStreaming && isLast) || (section.start <= at && at < section.end) || endsIn !== null;
     const known = views.current.get(section);
     if (known?.isAlone === isAlone && known.isHeld === isHeld) return known.drawn;
     const drawn = (
@@ -67,7 +67,7 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
         isAlone={isAlone}
         isHeld={isHeld}
         elements={elements.current}
-        tail={tail}
+        endsIn={endsIn}
         draw={(block, of) => (
           <BlockView key={of} block={block} isGrowing={isStreaming && of === made.blocks.length - 1} />
         )}
@@ -82,7 +82,7 @@ export function Markdown({ text, isStreaming, id }: MarkdownProps) {
   return (
     <div class="md" aria-busy={!made.isDone} onClick={toNote}>
       {sections.map(drawSection)}
-      {isRest && <Rest height={heightOf({ start: read, end: shown.length })} tail={tailOf(shown)} />}
+      {isRest && <Rest text={shown} from={read} />}
     </div>
   );
 }

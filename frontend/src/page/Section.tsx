@@ -11,6 +11,7 @@ import { ELEMENTS_MOST, type Span } from "../core/markdown/index.ts";
 import { type Block, elementsOf } from "./markdown.ts";
 import { canWatch, isInUse, whenNear } from "./nearness.ts";
 import { isOnPaper } from "./reveal.ts";
+import { Rest } from "./Pieces.tsx";
 import { heightOf, type SectionOfText, SHORT } from "./sections.ts";
 import { slices } from "./slices.ts";
 
@@ -31,14 +32,14 @@ interface SectionProps {
   isHeld: boolean;
   /** Of each section that is drawn, how many elements it has. */
   elements: Map<number, number>;
-  /** The last words of the text, if they were on the page before they were read: they stay until the section is whole. */
-  tail: string | null;
+  /** The text, if its last words were on the page before they were read: they stay until the section is whole. */
+  endsIn: string | null;
   draw(block: Block, place: number): ComponentChildren;
   /** Its text as it is. */
   plain(): ComponentChildren;
 }
 
-export function Section({ number, section, blocks, spans, isAlone, isHeld, elements, tail, draw, plain }: SectionProps) {
+export function Section({ number, section, blocks, spans, isAlone, isHeld, elements, endsIn, draw, plain }: SectionProps) {
   const box = useRef<HTMLDivElement>(null);
   const height = useRef<number | null>(null);
   const [isNear, setNear] = useState(isAlone || !canWatch);
@@ -67,24 +68,13 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   const least = isWhole || isAlone ? undefined : { minBlockSize: `${height.current ?? heightOf(section)}px` };
   return (
     <div class="md-section" ref={box} style={least} data-start={section.start} data-end={section.end}>
-      {tail !== null && isDrawn && !isWhole ? (
-        <Rest height={heightOf(section)} tail={tail} />
+      {endsIn !== null && isDrawn && !isWhole ? (
+        <Rest text={endsIn} from={section.start} to={section.end} />
       ) : isPlain ? (
         count > 0 && plain()
       ) : (
         shown.map((block, place) => draw(block, section.from + place))
       )}
-    </div>
-  );
-}
-
-/** What is not read yet of a long text: as tall as it will be, about, with its last words as they are. */
-export function Rest({ height, tail }: { height: number; tail: string }) {
-  return (
-    <div class="md-rest" style={{ minBlockSize: `${height}px` }}>
-      <div class="md-plain" dir="auto" data-testid="not-read-yet">
-        {tail}
-      </div>
     </div>
   );
 }

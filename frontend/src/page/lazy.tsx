@@ -14,10 +14,13 @@ import { t } from "./preferences.ts";
 /** A component that can be asked for before it is drawn. */
 export type Fetchable<Props> = FunctionComponent<Props> & { fetched(): Promise<unknown> };
 
+/** What stands in for a component; `hasFailed` if it could not be fetched. */
+type StandInFor<Props> = FunctionComponent<Props & { hasFailed?: boolean }>;
+
 /** `fetch` gives the component: `() => import("./Share.tsx").then((loaded) => loaded.ShareDialog)`. */
 export function lazily<Props extends object>(
   fetch: () => Promise<FunctionComponent<Props>>,
-  StandIn?: FunctionComponent<Props>,
+  StandIn?: StandInFor<Props>,
 ): Fetchable<Props> {
   let loaded: FunctionComponent<Props> | null = null;
   const fetched = async (): Promise<void> => {
@@ -49,7 +52,7 @@ export function lazily<Props extends object>(
       };
     }, [attempt]);
     if (loaded !== null) return h(loaded, props);
-    const meanwhile = StandIn === undefined ? null : <StandIn {...props} />;
+    const meanwhile = StandIn === undefined ? null : <StandIn {...props} hasFailed={hasFailed} />;
     if (!hasFailed) return meanwhile;
     return (
       <>

@@ -106,5 +106,5 @@ export const slices = new Slices({
     setTimeout(() => once(0), NO_FRAME_MS);
   },
   // Components are drawn in a microtask that was asked for before this one.
-  afterChange: queueMicrotask,
+  afterChange: (call) => queueMicrotask(call),
 });

@@ -1,3 +1,4 @@
+import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem, PermissionItem } from "../core/index.ts";
 import { useAddressedMessage } from "./addressed.ts";
@@ -52,6 +53,9 @@ export function Transcript() {
   const openId = useRef<string | undefined>(undefined);
   const cut = useRef(NO_STRETCHES);
   const cutOf = useRef(conversation);
+  const draw = useRef<(items: readonly Item[]) => ComponentChildren>(null);
+  const shownOnes = useRef(new Set<Item>());
+  const boxes = useRef(new WeakMap<readonly Item[], VNode>());
   const isWhole = wholeId.value === conversation.sessionId;
   const shown = revealed.value;
   const isShown = (item: Item): boolean => item.id === shown?.id && item.kind === shown.kind;
@@ -162,6 +166,28 @@ export function Transcript() {
       </Guard>
     </div>
   );
+  draw.current = (stretch) => (
+    <Runs items={stretch} isWhole={isWhole} isSought={isShown} isApart={isApart} draw={drawItem} />
+  );
+  // One that is out of sight, as it was, is not looked at again: there may be hundreds.
+  const drawStretch = (stretch: readonly Item[], place: number): VNode => {
+    const isHeld = isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking) || (shown !== null && stretch.some(isShown));
+    const known = boxes.current.get(stretch);
+    if (known && !isHeld && !shownOnes.current.has(stretch[0] as Item)) return known;
+    const box = (
+      <Stretch
+        key={`${conversation.sessionId} ${first + place}`}
+        items={stretch}
+        scroller={scroller}
+        isHeld={isHeld}
+        draw={draw}
+        shown={shownOnes.current}
+      />
+    );
+    if (isHeld) boxes.current.delete(stretch);
+    else boxes.current.set(stretch, box);
+    return box;
+  };
   const isNew = items.length === 0 && conversation.outgoing.length === 0;
   return (
     <div class="transcript">
@@ -191,16 +217,7 @@ export function Transcript() {
             error={conversation.earlier.error}
             scroller={scroller}
           />
-          {stretches.map((stretch, place) => (
-            <Stretch
-              key={`${conversation.sessionId} ${first + place}`}
-              items={stretch}
-              scroller={scroller}
-              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking) || stretch.some(isShown)}
-            >
-              {() => <Runs items={stretch} isWhole={isWhole} isSought={isShown} isApart={isApart} draw={drawItem} />}
-            </Stretch>
-          ))}
+          {stretches.map(drawStretch)}
           {conversation.outgoing.map((message) => (
             <OutgoingMessage key={message.key} message={message} isSentLater={conversation.isSentLater(message)} />
           ))}

@@ -82,6 +82,7 @@ export function estimated(items: readonly Item[]): number {
 function linesOf(item: Item): number {
   if (item.kind !== "message") return 0;
   const sample = item.text.slice(0, SAMPLE);
-  const lines = sample.split("\n").length + Math.floor(sample.length / LINE_CHARACTERS);
+  let lines = 1 + Math.floor(sample.length / LINE_CHARACTERS);
+  for (let at = sample.indexOf("\n"); at >= 0; at = sample.indexOf("\n", at + 1)) lines += 1;
   return sample.length < SAMPLE ? lines : Math.round((lines * item.text.length) / SAMPLE);
 }

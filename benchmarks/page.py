@@ -3,10 +3,11 @@
     python -m benchmarks.page [--messages 10000] [--slower 4] [--without-peer]
 
 Both pages get the same texts in one run, in one Chromium: what they download, the main thread's processor
-time and the longest task for 3,000 deltas, opening 10,000 messages (time until the last can be read, longest
-task, elements, memory), and an answer of 5 MB. Ours is served by a real gateway. The other page is built on
-first use, from the versions in benchmarks/assistant_ui/package.json, below .cache/; it is no part of the
-product.
+time and the longest task for 3,000 deltas, opening 10,000 messages (time and processor time until the last
+can be read, longest task, elements, memory), and an answer of 5 MB; ours also finding words in the 10,000
+and going to their beginning. Ours is served by a real gateway. The other page is built on first use, from
+the versions in benchmarks/assistant_ui/package.json, below .cache/; it is no part of the product. A page
+that does not show the words within PATIENCE_MS is left, and the row says so; what it did until then counts.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ import asyncio
 import contextlib
 import gzip
 import json
+import math
 import pathlib
 import shutil
 import socket
 import statistics
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
 import uvicorn
 from msgspec import Struct
 from playwright.async_api import Browser, CDPSession, Page
+from playwright.async_api import TimeoutError as NotInTime
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -45,9 +48,14 @@ DELTAS: Final = 3_000
 PACE_MILLISECONDS: Final = 1
 KEYS: Final = 15
 MEGABYTES: Final = 5
-PATIENCE_MS: Final = 120_000
+PATIENCE_MS: Final = 60_000
+AFTERWARDS_MS: Final = 2_000
+"""What goes on behind the last words counts so long, too."""
 
-CATEGORIES: Final = ["__metadata", "devtools.timeline", "disabled-by-default-devtools.timeline"]
+CATEGORIES: Final = [
+    *("__metadata", "devtools.timeline", "disabled-by-default-devtools.timeline", "blink.user_timing")
+]
+MARK: Final = "its-words-can-be-read"
 SHOWN: Final = """(words) => {
   const all = document.querySelectorAll("[data-testid=message-agent], [data-message]");
   const last = all[all.length - 1];
@@ -66,6 +74,21 @@ SHOWN: Final = """(words) => {
   return false;
 }"""
 """Milliseconds since the page was asked for, once the words can be seen."""
+LOOK: Final = f"""
+const look = () => {{
+  const at = ({SHOWN})(WORDS);
+  if (!at) return setTimeout(look, 30);
+  performance.mark("{MARK}");
+  window.readableAt = at;
+}};
+setTimeout(look, 30);
+"""
+"""Looks for the words from within the page, and marks its trace."""
+FOUND: Final = """() => /\\d/.test(document.querySelector("[data-testid=find-count]")?.textContent ?? "")"""
+AT_BEGINNING: Final = """() => {
+  const box = document.querySelector(".scroller");
+  return !document.querySelector("[data-testid=earlier]") && box.scrollTop === 0;
+}"""
 KEY_TO_PAINT: Final = """
 window.keys = [];
 addEventListener("keydown", () => {
@@ -108,6 +131,8 @@ class Opened(Struct, frozen=True):
     """Of a page that was opened."""
 
     ready_ms: float
+    ready_thread_ms: float
+    """Of `thread_ms`, what was before that."""
     thread_ms: float
     longest_ms: float
     elements: int
@@ -128,20 +153,25 @@ async def opened(browser: Browser, page: Page, url: str, words: str, slower: int
     """Opens an address until the words can be seen, and two seconds more."""
     devtools = await page.context.new_cdp_session(page)
     await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+    await page.add_init_script(LOOK.replace("WORDS", json.dumps(words)))
     await browser.start_tracing(page=page, categories=CATEGORIES)
-    await page.goto(url, timeout=PATIENCE_MS)
-    shown = await page.wait_for_function(SHOWN, arg=words, timeout=PATIENCE_MS, polling=100)
-    await page.wait_for_timeout(2_000)
-    tasks = tasks_of(await browser.stop_tracing())
+    try:
+        await page.goto(url, timeout=PATIENCE_MS, wait_until="commit")
+        shown = await page.wait_for_function("() => window.readableAt", timeout=PATIENCE_MS, polling=100)
+        ready = float(await shown.json_value())
+        await page.wait_for_timeout(AFTERWARDS_MS)
+    except NotInTime:
+        ready = math.inf
+    trace = await browser.stop_tracing()
+    before, tasks = tasks_of(trace, until=MARK), tasks_of(trace)
     await devtools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
     elements = await page.evaluate("document.querySelectorAll('*').length")
-    ready = float(await shown.json_value())
-    return Opened(ready, sum(tasks), max(tasks), int(elements), await heap(devtools))
+    return Opened(ready, sum(before), sum(tasks), max(tasks), int(elements), await heap(devtools))
 
 
-def tasks_of(trace: bytes) -> list[float]:
-    """Milliseconds of processor time of each task of the page's main thread; on a busy machine a task lasts
-    longer than that.
+def tasks_of(trace: bytes, *, until: str = "") -> list[float]:
+    """Milliseconds of processor time of each task of the page's main thread, or of those before a mark; on a
+    busy machine a task lasts longer than that.
     """
     events: list[dict[str, Any]] = json.loads(trace)["traceEvents"]
     # The browser has pages of its own.
@@ -151,11 +181,40 @@ def tasks_of(trace: bytes) -> list[float]:
         for event in events
         if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
     }
+    end = min((event["ts"] for event in events if event["name"] == until), default=math.inf)
     return [
         event.get("tdur", 0) / 1000
         for event in events
-        if event["name"] == "RunTask" and (event["pid"], event["tid"]) in mains and event["pid"] not in own
+        if event["name"] == "RunTask"
+        and (event["pid"], event["tid"]) in mains
+        and event["pid"] not in own
+        and event["ts"] < end
     ]
+
+
+async def longest(browser: Browser, page: Page, act: Callable[[], Awaitable[object]]) -> float:
+    """The longest task while something is done."""
+    await browser.start_tracing(page=page, categories=CATEGORIES)
+    with contextlib.suppress(NotInTime):
+        await act()
+    return max(tasks_of(await browser.stop_tracing()))
+
+
+async def found(page: Page, words: str) -> None:
+    """Finds words that are far from the end."""
+    await page.keyboard.press("Control+f")
+    await page.get_by_test_id("find-field").fill(words)
+    await page.wait_for_function(FOUND, timeout=PATIENCE_MS, polling=200)
+    await page.wait_for_timeout(AFTERWARDS_MS)
+    await page.keyboard.press("Escape")
+
+
+async def at_beginning(page: Page) -> None:
+    """Goes to the first message."""
+    await page.evaluate("document.activeElement.blur()")
+    await page.keyboard.press("Home")
+    await page.wait_for_function(AT_BEGINNING, timeout=PATIENCE_MS, polling=200)
+    await page.wait_for_timeout(AFTERWARDS_MS)
 
 
 async def heap(devtools: CDPSession) -> float:
@@ -170,7 +229,8 @@ async def streamed(browser: Browser, page: Page, words: str) -> Streamed:
     await page.get_by_test_id("composer").fill("go on")
     await browser.start_tracing(page=page, categories=CATEGORIES)
     await page.keyboard.press("Enter")
-    await page.wait_for_function(SHOWN, arg=words, timeout=PATIENCE_MS, polling=200)
+    with contextlib.suppress(NotInTime):
+        await page.wait_for_function(SHOWN, arg=words, timeout=PATIENCE_MS, polling=200)
     await page.wait_for_timeout(500)
     tasks = tasks_of(await browser.stop_tracing())
     return Streamed(sum(tasks), max(tasks))
@@ -217,6 +277,9 @@ class Figures(Struct):
     key_ms: float
     empty_key_ms: float
     answer: Opened
+    find_ms: float = math.nan
+    """The longest task while words are found; only of ours, as the next."""
+    beginning_ms: float = math.nan
 
 
 async def ours(browser: Browser, count: int, slower: int, directory: pathlib.Path) -> Figures:
@@ -242,6 +305,14 @@ async def ours(browser: Browser, count: int, slower: int, directory: pathlib.Pat
                 browser, page, f"{gateway.url}/#s=history", f"Message number {count - 1}.", slower
             )
             key_ms = await key_to_paint(page, slower)
+            devtools = await page.context.new_cdp_session(page)
+            await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+            find_ms = await longest(browser, page, lambda: found(page, f"number {count // 100}."))
+        async with window(browser) as page:
+            await opened(browser, page, f"{gateway.url}/#s=history", f"Message number {count - 1}.", slower)
+            devtools = await page.context.new_cdp_session(page)
+            await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+            beginning_ms = await longest(browser, page, lambda: at_beginning(page))
         async with window(browser) as page:
             await page.goto(f"{gateway.url}/#s=empty")
             empty_key_ms = await key_to_paint(page, slower)
@@ -252,7 +323,7 @@ async def ours(browser: Browser, count: int, slower: int, directory: pathlib.Pat
             await page.goto(f"{gateway.url}/#s=deltas")
             stream = await streamed(browser, page, "The very last words.")
     size = await asyncio.to_thread(own_bundle)
-    return Figures(size, stream, history, key_ms, empty_key_ms, answer)
+    return Figures(size, stream, history, key_ms, empty_key_ms, answer, find_ms, beginning_ms)
 
 
 def own_bundle() -> float:
@@ -275,7 +346,9 @@ def built_peer() -> pathlib.Path:
             shutil.copy(path, BUILT / path.name)
         npm = shutil.which("npm") or "npm"
         subprocess.run([npm, "install", "--no-audit", "--no-fund", "--silent"], cwd=BUILT, check=True)
-        subprocess.run([npm, "exec", "--", "vite", "build"], cwd=BUILT, check=True)
+        # Its directives for servers make a thousand warnings.
+        build = [npm, "exec", "--", "vite", "build", "--logLevel", "error"]
+        subprocess.run(build, cwd=BUILT, check=True)
     return BUILT / "dist"
 
 
@@ -343,14 +416,18 @@ def cells(figures: Figures) -> dict[str, float]:
         "3,000 deltas: main thread, ms": one.streamed.thread_ms,
         "3,000 deltas: longest task, ms": one.streamed.longest_ms,
         "history: until its last words can be read, ms": one.history.ready_ms,
-        "history: main thread, ms": one.history.thread_ms,
+        "history: main thread until then, ms": one.history.ready_thread_ms,
+        "history: main thread, and two seconds more, ms": one.history.thread_ms,
         "history: longest task, ms": one.history.longest_ms,
         "history: elements": one.history.elements,
         "history: memory, MB": one.history.megabytes,
+        "history: longest task while words are found, ms": one.find_ms,
+        "history: longest task on the way to the beginning, ms": one.beginning_ms,
         "history: key to paint, median ms": one.key_ms,
         "history: key to paint / that of an empty page": one.key_ms / one.empty_key_ms,
         "5 MB answer: until its last words can be read, ms": one.answer.ready_ms,
-        "5 MB answer: main thread, ms": one.answer.thread_ms,
+        "5 MB answer: main thread until then, ms": one.answer.ready_thread_ms,
+        "5 MB answer: main thread, and two seconds more, ms": one.answer.thread_ms,
         "5 MB answer: longest task, ms": one.answer.longest_ms,
         "5 MB answer: elements": one.answer.elements,
         "5 MB answer: memory, MB": one.answer.megabytes,
@@ -364,14 +441,25 @@ async def run(arguments: argparse.Namespace) -> None:
             mine = cells(await ours(browser, arguments.messages, arguments.slower, pathlib.Path(name)))
             row(f"CPU {arguments.slower} × slower, {arguments.messages} messages", "this page")
             for what, figure in mine.items():
-                row(what, f"{figure:.1f}")
+                row(what, told(figure))
             if arguments.without_peer:
                 return
             theirs = cells(await peer(browser, arguments.messages, arguments.slower))
     row("", f"{'this page':>10}{'assist.-ui':>11}", "times as much")
     for what, figure in mine.items():
-        ratio = f"{theirs[what] / figure:.1f}" if figure else ""
-        row(what, f"{figure:>10.1f}{theirs[what]:>11.1f}", ratio)
+        ratio = theirs[what] / figure if figure else math.nan
+        row(
+            what,
+            f"{told(figure):>10}{told(theirs[what]):>11}",
+            f"{ratio:.1f}" if math.isfinite(ratio) else "",
+        )
+
+
+def told(figure: float) -> str:
+    """A figure, or that it was too long or is not there."""
+    if math.isnan(figure):
+        return ""
+    return f"{figure:.1f}" if math.isfinite(figure) else f"> {PATIENCE_MS}"
 
 
 def main() -> None:

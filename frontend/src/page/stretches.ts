@@ -3,12 +3,8 @@
 import type { Item } from "../core/index.ts";
 
 /** A stretch has so many things at least, but for the last one, and ends before a person's message if one comes. */
-export const LEAST = 16;
-export const MOST = 48;
-
-/** The same of what was here first and what came since: a conversation opens there, with little more than is in sight. */
-export const NEW_LEAST = 6;
-export const NEW_MOST = 12;
+export const LEAST = 8;
+export const MOST = 16;
 
 /** Of those that are drawn when a conversation opens, so many are drawn at once. */
 export const AT_ONCE = 2;
@@ -32,9 +28,9 @@ export const NO_STRETCHES: NumberedStretches = { first: 0, stretches: [] };
 export function numbered(items: readonly Item[], before: NumberedStretches): NumberedStretches {
   const anchor = before.stretches[0]?.[0];
   const place = anchor === undefined ? 0 : items.findIndex((one) => one.id === anchor.id && one.kind === anchor.kind);
-  if (place < 0) return { first: before.first, stretches: stretchesOf(items, before.stretches, NEW_LEAST, NEW_MOST) };
+  if (place < 0) return { first: before.first, stretches: stretchesOf(items, before.stretches) };
   const earlier = stretchesOf(items.slice(0, place), []);
-  const rest = stretchesOf(items.slice(place), before.stretches, NEW_LEAST, NEW_MOST);
+  const rest = stretchesOf(items.slice(place), before.stretches);
   return { first: before.first - earlier.length, stretches: [...earlier, ...rest] };
 }
 
@@ -42,16 +38,11 @@ export function numbered(items: readonly Item[], before: NumberedStretches): Num
  * The items in order, cut; a stretch that is as it was before is the same array. What is appended changes nothing of
  * the stretches before it.
  */
-export function stretchesOf(
-  items: readonly Item[],
-  before: readonly (readonly Item[])[],
-  least = LEAST,
-  most = MOST,
-): readonly (readonly Item[])[] {
+export function stretchesOf(items: readonly Item[], before: readonly (readonly Item[])[]): readonly (readonly Item[])[] {
   const made: (readonly Item[])[] = [];
   let start = 0;
   for (let at = 1; at <= items.length; at += 1) {
-    if (at < items.length && !isCut(items[at] as Item, at - start, least, most)) continue;
+    if (at < items.length && !isCut(items[at] as Item, at - start)) continue;
     const stretch = items.slice(start, at);
     const known = before[made.length];
     made.push(known && isSame(known, stretch) ? known : stretch);
@@ -60,8 +51,8 @@ export function stretchesOf(
   return made;
 }
 
-function isCut(next: Item, length: number, least: number, most: number): boolean {
-  return length >= most || (length >= least && next.kind === "message" && next.sender === "user");
+function isCut(next: Item, length: number): boolean {
+  return length >= MOST || (length >= LEAST && next.kind === "message" && next.sender === "user");
 }
 
 function isSame(one: readonly Item[], other: readonly Item[]): boolean {

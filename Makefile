@@ -28,7 +28,7 @@ help:
 	@echo "make lock    the lock files anew from pyproject.toml (ARGS=--upgrade: newer versions)"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
 	@echo "make agents  nine agents tried behind the gateway; writes the table of docs/agents.md (ARGS='--only codex')"
-	@echo "make campaign NAME=kills|hostile|fuzz|doors|churn|memory   the long campaigns, of which make test runs a small form"
+	@echo "make campaign NAME=kills|hostile|fuzz|doors|churn|failover|memory   the long campaigns, of which make test runs a small form"
 	@echo "make clean   remove what was installed and built"
 
 run: .venv/.runs frontend/dist/index.html
@@ -76,8 +76,9 @@ campaign: .venv/.tests
 	  churn)   exec $(BIN)/python -m benchmarks.churn $(ARGS) ;; \
 	  soak)    exec $(BIN)/python -m tests.soak $(ARGS) ;; \
 	  builds)  exec $(BIN)/python -m tests.builds $(ARGS) ;; \
+	  failover) exec $(BIN)/python -m tests.failover --rounds 20 $(ARGS) ;; \
 	  memory)  exec $(BIN)/python -m tests.memory_wall --seconds 600 $(ARGS) ;; \
-  *) echo "make campaign NAME=kills, hostile, fuzz, ledger, doors, churn, builds, soak or memory (ARGS='--seconds 60')" >&2; exit 2 ;; \
+  *) echo "make campaign NAME=kills, hostile, fuzz, ledger, doors, churn, builds, soak, failover or memory (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
 
 agents: .venv/.tests

@@ -1,10 +1,10 @@
-"""What durability costs: the same log over memory and over SQLite, in one run; then restart and replay.
+"""What durability costs: the same log over memory, SQLite and PostgreSQL in one run; restart and replay.
 
     python -m benchmarks.durability [--quick]
 
-Rows: CPU an event, loop lag and append → visible at 10,000 events/s over 100 sessions, for `memory://` and
-for `sqlite://`; from start to the first answer with 10,000 stored sessions; replay of 100,000 events to one
-reader.
+Rows: CPU an event, loop lag and append → visible at 10,000 events/s over 100 sessions, for `memory://`,
+`sqlite://` and, if there is a PostgreSQL here, `postgresql://`; how many events/s each takes; from start to
+the first answer with 10,000 stored sessions; replay of 100,000 events to one reader.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import pathlib
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from typing import Any, Final, TypeVar
 
 import psutil
 import uvloop
@@ -30,9 +30,13 @@ from gateway.server.collecting import Collector
 from gateway.sessions.log import EventLog
 from gateway.stores.contract import SessionRecord, Store
 from gateway.stores.memory.store import MemoryStore
+from gateway.stores.opening import open_store
 from gateway.stores.sqlite.store import SqliteStore
 from tests.gateways import running_gateway
+from tests.postgres import PostgresUnavailable, ServerInThread
 from tests.streams import open_stream
+
+T = TypeVar("T")
 
 SESSIONS: Final = 100
 EVENTS_A_SECOND: Final = 10_000
@@ -45,6 +49,8 @@ STORED: Final = 10_000
 STORED_EVENTS: Final = 12
 OPEN_TURNS: Final = 1_000
 REPLAYED: Final = 100_000
+FLOOD_WAITING: Final = 20_000
+"""Events that may wait for their commit."""
 DELTA: Final = "some words of it "
 
 
@@ -52,6 +58,8 @@ class Seen(Struct):
     """What one run over one store measured, in seconds."""
 
     cpu: float = 0
+    server_cpu: float = 0
+    """Of PostgreSQL's own processes."""
     events: int = 0
     lags: list[float] = field(default_factory=list)
     visible: list[float] = field(default_factory=list)
@@ -158,7 +166,16 @@ async def commits(log: EventLog, seen: Seen) -> None:
         await asyncio.sleep(0.05)
 
 
-async def cost(store: Store, seconds: float) -> Seen:
+def server_seconds(server: psutil.Process | None) -> float:
+    """CPU time of a PostgreSQL: its processes, and those that have ended."""
+    if server is None:
+        return 0
+    own = server.cpu_times()
+    alive = [child.cpu_times() for child in server.children()]
+    return sum(own[:4]) + sum(times.user + times.system for times in alive)
+
+
+async def cost(store: Store, seconds: float, server: psutil.Process | None = None) -> Seen:
     """The load over one store."""
     seen = Seen()
     async with opened(store) as logs:
@@ -166,38 +183,92 @@ async def cost(store: Store, seconds: float) -> Seen:
         tasks = [asyncio.create_task(read(log, born[n], seen)) for n, log in enumerate(logs)]
         tasks += [asyncio.create_task(lag(seen)), asyncio.create_task(commits(logs[0], seen))]
         Collector(lambda: True).begin()  # as the gateway does
-        cpu = time.process_time()
+        cpu, server_cpu = time.process_time(), server_seconds(server)
         await append(logs, born, seconds, seen)
         seen.cpu = time.process_time() - cpu
+        seen.server_cpu = server_seconds(server) - server_cpu
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
     return seen
 
 
-def cost_rows(directory: pathlib.Path, seconds: float) -> None:
-    both, micros = (Seen(), Seen()), ([0.0] * 0, [0.0] * 0)
+async def flood(store: Store, seconds: float) -> float:
+    """Events a second that one store commits if it is always given more."""
+    async with opened(store) as logs:
+        began, count = time.perf_counter(), 0
+        while time.perf_counter() - began < seconds:
+            for log in logs:
+                for _ in range(20):
+                    log.append(ev.TextDelta("m", "t", DELTA), durable=False)
+                    count += 1
+            while store.logs.backlog() > FLOOD_WAITING:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
+        await asyncio.gather(*(log.commit(log.last_seq) for log in logs))
+        return count / (time.perf_counter() - began)
+
+
+def house_of(name: str, path: pathlib.Path, postgresql: ServerInThread | None) -> Store:
+    """A new store of an engine."""
+    if name == "sqlite://":
+        return SqliteStore(path)
+    if name == "postgresql://" and postgresql is not None:
+        return open_store(postgresql.database())
+    return MemoryStore(max_events=20_000, max_bytes=8 << 20)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """On the loop that the gateway has."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def cost_rows(directory: pathlib.Path, seconds: float, postgresql: ServerInThread | None) -> None:
+    """The stores in turn, round by round."""
+    names = ["memory://", "sqlite://", *(["postgresql://"] if postgresql else [])]
+    server = psutil.Process(postgresql.server.pid) if postgresql else None
+    all_seen, rounds = [Seen() for _ in names], [[0.0] * 0 for _ in names]
+    floods = [[0.0] * 0 for _ in names]
     for number in range(ROUNDS):
-        file = directory / f"{number}.db"
-        houses = (MemoryStore(max_events=20_000, max_bytes=8 << 20), SqliteStore(file))
-        for house, all_of_it, each in zip(houses, both, micros, strict=True):
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                seen = runner.run(cost(house, seconds / ROUNDS))
-            each.append(1e6 * seen.cpu / seen.events)
-            all_of_it.visible += seen.visible
-            all_of_it.durable += seen.durable
-            all_of_it.lags += seen.lags
-    more = [sqlite - memory for memory, sqlite in zip(*micros, strict=True)]
-    row(f"{EVENTS_A_SECOND} events/s over {SESSIONS} sessions, {ROUNDS} rounds", "memory://", "sqlite://")
-    row("CPU an event, reader and load included", *(f"{statistics.median(each):.1f} µs" for each in micros))
-    row("durability alone: median and range of the rounds", "", f"{statistics.median(more):+.1f} µs",
-        f"{min(more):+.1f} to {max(more):+.1f}")  # fmt: skip
-    row("append → visible, p50", *(middle(seen.visible) for seen in both))
-    row("append → visible, p99", *(worst(seen.visible) for seen in both))
-    row("a message: append → committed, p50", *(middle(seen.durable) for seen in both))
-    row("a message: append → committed, p99", *(worst(seen.durable) for seen in both))
-    row("loop lag, p50", *(middle(seen.lags) for seen in both))
-    row("loop lag, p99", *(worst(seen.lags) for seen in both))
+        for name, total, micros, most in zip(names, all_seen, rounds, floods, strict=True):
+            store = house_of(name, directory / f"{number}.db", postgresql)
+            seen = run(cost(store, seconds / ROUNDS, server if name == "postgresql://" else None))
+            micros.append(1e6 * seen.cpu / seen.events)
+            total.events += seen.events
+            total.server_cpu += seen.server_cpu
+            total.visible += seen.visible
+            total.durable += seen.durable
+            total.lags += seen.lags
+            most.append(run(flood(house_of(name, directory / f"{number}f.db", postgresql), seconds / 20)))
+    row(f"{EVENTS_A_SECOND} events/s over {SESSIONS} sessions, {ROUNDS} rounds", *names)
+    row("CPU an event, reader and load included", *(f"{statistics.median(each):.1f} µs" for each in rounds))
+    more = [[own - bare for bare, own in zip(rounds[0], each, strict=True)] for each in rounds]
+    row("durability alone: median of the rounds", "", *(f"{statistics.median(m):+.1f} µs" for m in more[1:]))
+    row("its range", "", *(f"{min(m):+.1f} to {max(m):+.1f}" for m in more[1:]))
+    row("CPU an event of the server", *(f"{1e6 * one.server_cpu / one.events:.1f} µs" for one in all_seen))
+    row("append → visible, p50", *(middle(seen.visible) for seen in all_seen))
+    row("append → visible, p99", *(worst(seen.visible) for seen in all_seen))
+    row("a message: append → committed, p50", *(middle(seen.durable) for seen in all_seen))
+    row("a message: append → committed, p99", *(worst(seen.durable) for seen in all_seen))
+    row("loop lag, p50", *(middle(seen.lags) for seen in all_seen))
+    row("loop lag, p99", *(worst(seen.lags) for seen in all_seen))
+    row("events/s, if always given more", *(f"{statistics.median(each):,.0f}" for each in floods))
+
+
+@contextlib.contextmanager
+def postgresql_here() -> Iterator[ServerInThread | None]:
+    """A server that keeps what it acknowledges; None, and a line that says why, if there is none."""
+    try:
+        server = ServerInThread(is_durable=True)
+    except PostgresUnavailable as error:
+        print(f"without PostgreSQL: {error}")
+        yield None
+        return
+    try:
+        yield server
+    finally:
+        server.end()
 
 
 # -- restart and replay -----------------------------------------------------------------------------------
@@ -282,7 +353,8 @@ def main() -> None:
         parts = {part: top / part for part in ("cost", "none", "restart", "cut", "deltas", "messages")}
         for path in parts.values():
             path.mkdir()
-        cost_rows(parts["cost"], 20 / scale)
+        with postgresql_here() as server:
+            cost_rows(parts["cost"], 20 / scale, server)
         print()
         row("start of the process with stored sessions", "healthy", "first State", "RSS")
         asyncio.run(restart(parts["none"], "1 session", count=1))

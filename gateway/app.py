@@ -28,6 +28,7 @@ from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock
 from gateway.models.ledger import ledger_of
 from gateway.sessions.host import MCP_PATH
+from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
@@ -63,11 +64,19 @@ class Gateway:
         metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
         listeners = Options(
-            on_commit=metrics.committed, on_trouble=metrics.store_troubled, on_end=self._on_store_end
+            on_commit=metrics.committed,
+            on_trouble=metrics.store_troubled,
+            on_end=self._on_store_end,
+            on_beat=self._on_store_beat,
         )
         store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
         self.spawner, self.peers = self.workers.spawner, self.workers.peers
+        self.membership = (
+            Membership(config.cluster, hold_to=self.spawner.hold_to, on_fenced=metrics.fenced.inc)
+            if store.is_shared
+            else None
+        )
         self.ledger = ledger_of(lambda: self.config, store.ledger, metrics=metrics, clock=clock)
         self.auth = Authentication(
             lambda: self.config, store, budgets=self.ledger.budgets, metrics=metrics, clock=clock
@@ -81,6 +90,7 @@ class Gateway:
             ledger=self.ledger,
             metrics=metrics,
             clock=clock,
+            membership=self.membership,
         )
         self.services, self.manager = self.sessions.services, self.sessions.manager
         self.reaper, self.audit = self.sessions.reaper, self.sessions.for_faces.audit
@@ -147,6 +157,7 @@ class Gateway:
             passes=self.services.workers.passes,
             tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
+            check_place=_nothing if self.membership is None else self.membership.check,
         )
         self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
@@ -166,8 +177,14 @@ class Gateway:
         self.gate.look_again()
         self.reloading.close_those_of_disabled_tenants()
 
+    def _on_store_beat(self, sent: float, is_mine: bool) -> None:
+        if self.membership is not None:
+            self.membership.beaten(sent, is_mine)
+
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
+        if self.membership is not None:
+            self.membership.fence()
         self.failed.set()
 
     def _context(self) -> Context:
@@ -225,6 +242,8 @@ class Gateway:
             stack.callback(self.audit.close)
             stack.push_async_callback(asyncio.to_thread, services.tracer.close)
             await self.workers.clear()
+            if self.membership is not None:
+                stack.callback(self.membership.leave)
             await store.open()
             stack.push_async_callback(store.close)
             await self.ledger.open()
@@ -253,9 +272,15 @@ class Gateway:
                 "history": self.own.pulse.beat_for_ever,
             }
             await stack.enter_async_context(self.tasks.running(runs))
+            if self.membership is not None:
+                stack.callback(self.membership.lease.drain)
             loading = asyncio.create_task(loaded(*_needed_soon(self.config)), name="libraries")
             stack.push_async_callback(asyncio.wait, [loading])
             yield
+
+
+def _nothing() -> None:
+    """Nothing keeps this gateway from changing what it stores."""
 
 
 def _needed_soon(config: Config) -> list[str]:

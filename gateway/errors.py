@@ -618,6 +618,15 @@ class StoreFailed(GatewayError):
     status = 503
 
 
+class StoreUnreachable(GatewayError):
+    """The gateway cannot reach its store, so nothing new is accepted; what was accepted is safe. Try again in
+    a moment.
+    """
+
+    code = "store_unreachable"
+    status = 503
+
+
 class StoreDamaged(GatewayError):
     """The database is damaged where this is stored. What lies elsewhere is not touched by it; who runs this
     gateway finds in its log what to do.

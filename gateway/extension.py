@@ -31,7 +31,7 @@ from gateway.sessions.queue import Turn
 from gateway.sessions.reader import Events, Gap, follow
 from gateway.sessions.session import Session
 from gateway.sessions.tenures import Tenure
-from gateway.stores.database import Database, MemoryTables, Tables
+from gateway.stores.database import Database, MemoryTables, PostgresqlDatabase, Statements, Tables
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.metrics import Metrics
 
@@ -53,11 +53,13 @@ __all__ = [
     "Outliving",
     "OwnAgent",
     "Permit",
+    "PostgresqlDatabase",
     "Principal",
     "Scope",
     "Session",
     "SessionManager",
     "Socket",
+    "Statements",
     "Table",
     "Tables",
     "Tenure",
@@ -82,8 +84,8 @@ class Context(Struct, frozen=True, kw_only=True):
     sessions: SessionManager
     """`get_or_create`, `find` and `create` a session, then use its verbs; read its `fold` and its `log`."""
     tables: Tables
-    """For tables of its own. `Database` is the SQLite file that the sessions are in; `MemoryTables` belongs
-    to a store that keeps nothing.
+    """For tables of its own. `Database` is the SQLite file that the sessions are in, `PostgresqlDatabase` the
+    database on PostgreSQL; `MemoryTables` belongs to a store that keeps nothing.
     """
     gate: Gate
     """Who calls; `add_staff` and `access_token` for people of its own that log in."""

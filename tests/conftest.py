@@ -14,6 +14,7 @@ import psutil
 import pytest
 import pytest_timeout  # type: ignore[import-untyped]
 
+from tests import lasting, postgres, stored
 from tests.gateways import RunningGateway, running_gateway
 from tests.hostile import card
 from tests.patience import crowding
@@ -33,7 +34,10 @@ _KERNEL_LISTS_CHILDREN: Final = pathlib.Path("/proc/thread-self/children").exist
 
 
 def pytest_configure() -> None:
-    """Lets Ctrl-C end what the tests start: a background job of a shell, and all its children, ignore it."""
+    """Lets Ctrl-C end what the tests start: a background job of a shell, and all its children, ignore it. And
+    says what gateways may store in.
+    """
+    stored.KINDS["postgresql"] = postgres.gateways_database
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -82,9 +86,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hands the card of attacks on to the process that prints it, whose run fails if the documents quote
-    another one.
+    """Ends what lasted, and hands the card of attacks on to the process that prints it, whose run fails if
+    the documents quote another one.
     """
+    while lasting.ENDS:
+        lasting.ENDS.pop()()
     output = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["card"] = card.CARD
@@ -133,6 +139,7 @@ def _checked() -> Iterator[None]:
     before = _children()
     yield
     new = [child for child in _children() if child not in before and not _descends_from(child, before)]
+    new = [child for child in new if not _lasts(child)]
     _, alive = psutil.wait_procs(new, timeout=3 * crowding())
     names = [child.name() for child in alive if child.is_running()]
     assert not names, f"left running: {names}"
@@ -153,6 +160,13 @@ def _has_children() -> bool:
             if (thread / "children").read_bytes():
                 return True
     return False
+
+
+def _lasts(child: psutil.Process) -> bool:
+    try:
+        return bool(lasting.PIDS) and not lasting.PIDS.isdisjoint((child.pid, child.ppid()))
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _descends_from(child: psutil.Process, known: set[psutil.Process]) -> bool:

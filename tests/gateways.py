@@ -20,6 +20,7 @@ import psutil
 from gateway.client import GatewayClient
 from gateway.server.operators_socket import address, read_token
 from tests.patience import soon, within
+from tests.stored import store_in
 
 ROOT: Final = pathlib.Path(__file__).parent.parent
 SCENARIOS: Final = ROOT / "tests" / "scenarios"
@@ -174,7 +175,7 @@ async def running_gateway(
             *prefix,
             *(sys.executable, "-m", "gateway", "serve", "--port", "0", "--data-dir", str(data), *arguments),
             cwd=ROOT,
-            env={**clean, **quiet(config, environ)},
+            env={**clean, **store_in(data, config, environ), **quiet(config, environ)},
             stdout=asyncio.subprocess.PIPE,
             stderr=stream,
             pass_fds=kept,

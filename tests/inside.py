@@ -23,6 +23,7 @@ from gateway.server.server import listen, own_url, running
 from gateway.sessions.session import Session
 from gateway.telemetry.logs import JsonFormatter, LineFormatter
 from tests.gateways import RunningGateway, Scenario, processes_of_agents, quiet, with_agents
+from tests.stored import store_in
 
 
 class Clock:
@@ -88,12 +89,13 @@ async def gateway_inside(
 
     `agents` are scripted ones: name → scenario. `at_ms`: what its wall clock shows at first.
     """
-    path = directory / "config.toml"
+    path, data = directory / "config.toml", directory / "data"
     path.write_text(with_agents(directory, config, agents or {}))
+    stored = store_in(data, config, environ)
 
     def read() -> Config:
-        given = {"data_dir": str(directory / "data"), "server.port": 0}
-        return load(path, environ=quiet(config, environ), overrides=given)
+        given = {"data_dir": str(data), "server.port": 0}
+        return load(path, environ={**stored, **quiet(config, environ)}, overrides=given)
 
     clock, settings = Clock(at_ms=at_ms), read()
     with _logging(directory / "gateway.log", settings):

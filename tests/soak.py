@@ -22,6 +22,7 @@ import psutil
 from gateway.workers.trees import Measure, walk
 from tests.fake_model import fake_model
 from tests.gateways import RunningGateway, running_gateway
+from tests.patience import within
 from tests.real_agents import opencode
 from tests.streams import state_when
 
@@ -65,7 +66,7 @@ async def park_all(gateway: RunningGateway) -> None:
     for row in (await gateway.get("/api/admin/sessions"))["sessions"]:
         if row["state"] != "parked":
             await gateway.post(f"/api/admin/sessions/{row['key']}/park", {})
-    async with asyncio.timeout(30):
+    async with within(30):
         while gateway.workers():
             await asyncio.sleep(0.1)
 
@@ -89,7 +90,7 @@ async def main(sessions: int, calls: int, rounds: int) -> int:
         settings = json.loads(launch.env["OPENCODE_CONFIG_CONTENT"]) | {"permission": "allow"}
         env = launch.env | {"OPENCODE_CONFIG_CONTENT": json.dumps(settings)}
         config = (
-            f"[sessions]\nstart_timeout_seconds = {TURN_SECONDS}\n"
+            f"[sessions]\nstart_timeout_seconds = {TURN_SECONDS}\n[workers]\nspares = 0\n"
             f"[agents.real]\ncommand = {json.dumps(launch.command)}\nlimits_preset = 'coding'\n"
             f'network = "shared"\nreadable = {json.dumps([str(path) for path in launch.readable])}\n'
             "[agents.real.env]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in env.items())

@@ -132,6 +132,7 @@ EndCause = Literal[
     "turn_cpu",
     "file_size",
     "forkserver_lost",
+    "lease",
 ]
 
 
@@ -209,6 +210,15 @@ class Ping(Struct, frozen=True, kw_only=True, tag="ping"):
     """Asks for a sign of life."""
 
 
+class GoOn(Struct, frozen=True, kw_only=True, tag="go_on"):
+    """Until when the gateway may work: past that every worker rests, and past the end it is killed, unless
+    another such word comes before. Nanoseconds of CLOCK_MONOTONIC, which is one for the whole machine.
+    """
+
+    until_ns: int
+    end_ns: int
+
+
 Mechanism = Literal["", "cgroup v1", "cgroup v2"]
 
 
@@ -272,7 +282,7 @@ class Pong(Struct, frozen=True, kw_only=True, tag="pong"):
     """The answer to a Ping."""
 
 
-ToForkServer = Spawn | Stop | Reach | Ping
+ToForkServer = Spawn | Stop | Reach | Ping | GoOn
 FromForkServer = Ready | Started | Failed | ProcessEnded | Pong
 
 decode_order: Final = msgspec.json.Decoder(ToForkServer).decode

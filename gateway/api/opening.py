@@ -71,6 +71,7 @@ class OwnFaces:
             is_draining=lambda: manager.is_draining,
             has_forkserver=lambda: workers.spawner.is_ready,
             tasks_down=lambda: tasks.down,
+            membership=sessions.services.membership,
         )
         config, metrics = services.config, services.metrics
         self.pulse = Pulse(
@@ -87,7 +88,7 @@ class OwnFaces:
             self.readiness,
             metrics=metrics,
             spawner=workers.spawner,
-            config=lambda: services.config,
+            store=services.store,
             wall_ms=services.wall_ms,
         )
         self.health = OpsFace(

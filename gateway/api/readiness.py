@@ -7,6 +7,7 @@ The answer is kept for a moment, so that however many ask, the disk is written o
 from __future__ import annotations
 
 import asyncio
+import math
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,6 +17,7 @@ from msgspec import Struct
 from gateway.config.tables import Config
 from gateway.errors import GatewayError, StoreFull
 from gateway.maintenance.disk import free_bytes
+from gateway.sessions.membership import Membership
 from gateway.sessions.services import FaceServices
 from gateway.stores.contract import Remembered
 
@@ -42,8 +44,10 @@ class ReadinessChecks:
         is_draining: Callable[[], bool],
         has_forkserver: Callable[[], bool],
         tasks_down: Callable[[], Sequence[str]],
+        membership: Membership | None,
     ) -> None:
         """`tasks_down` names the background tasks that have failed and wait for their next start."""
+        self._membership = membership
         self._services = services
         self._is_draining = is_draining
         self._has_forkserver = has_forkserver
@@ -54,6 +58,8 @@ class ReadinessChecks:
 
     async def check(self) -> dict[str, Check]:
         """What must hold, by name."""
+        if (lease := self._lease()) is not None and not lease.is_well:  # the store would be waited for
+            return {**self._known, "lease": lease, "draining": self._draining()}
         async with self._lock:
             now = self._services.monotonic()
             if self._at is None or now - self._at >= FRESH_SECONDS:
@@ -67,20 +73,36 @@ class ReadinessChecks:
             "forkserver": self._forkserver(),
             "tasks": self._tasks(),
             "draining": self._draining(),
+            **({} if lease is None else {"lease": lease}),
         }
+
+    def _lease(self) -> Check | None:
+        """None if this gateway needs none."""
+        if self._membership is None:
+            return None
+        if self._membership.lease.may_work_now():
+            return Check(True)
+        return Check(False, "The store has not answered for the whole lease: nothing is done until it does.")
 
     async def _store(self) -> Check:
         """A real write: a disk without room, or a file that cannot be written, is seen here."""
         at = self._services.wall_ms()
         probe = Remembered(body_hash=str(at), session_id=_PROBE)
         try:
-            async with asyncio.timeout(STORE_SECONDS):
+            async with asyncio.timeout(self._store_seconds):
                 await self._services.store.idempotency.remember("", _PROBE, probe, at=at, since=at + 1)
         except TimeoutError:
-            return Check(False, f"A write took longer than {STORE_SECONDS:g} seconds.")
+            return Check(False, f"A write took longer than {STORE_SECONDS:g} seconds, or than the lease.")
         except GatewayError as error:
             return Check(False, error.message)
         return Check(True)
+
+    @property
+    def _store_seconds(self) -> float:
+        """How long it may take; not longer than it is known that the store is there."""
+        return min(
+            STORE_SECONDS, math.inf if self._membership is None else self._membership.lease.seconds_left
+        )
 
     def _forkserver(self) -> Check:
         is_there = self._has_forkserver()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import pathlib
 from collections.abc import Callable
 from typing import Final
 
@@ -11,12 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.readiness import ReadinessChecks
-from gateway.config.tables import Config
+from gateway.errors import GatewayError
 from gateway.events.facts import iso
 from gateway.http.operation import Operation, json_response
 from gateway.sessions.census import Census
 from gateway.sessions.pulse import Pulse
 from gateway.sights import GatewayHealth, HealthCheck, OverviewHistory
+from gateway.stores.contract import Store
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.walls import WalledSpawner
 
@@ -34,7 +33,7 @@ class WatchingFace:
         *,
         metrics: Metrics,
         spawner: WalledSpawner,
-        config: Callable[[], Config],
+        store: Store,
         wall_ms: Callable[[], int],
     ) -> None:
         self._census = census
@@ -42,7 +41,7 @@ class WatchingFace:
         self._readiness = readiness
         self._metrics = metrics
         self._spawner = spawner
-        self._config = config
+        self._store = store
         self._wall_ms = wall_ms
 
     def operations(self) -> list[Operation]:
@@ -73,7 +72,7 @@ class WatchingFace:
             checks={n: HealthCheck(is_well=one.is_well, words=one.words) for n, one in checks.items()},
             disk_free_bytes=free,
             disk_low_bytes=low,
-            database_bytes=await asyncio.to_thread(_database_bytes, self._config()),
+            database_bytes=await self._database_bytes(),
             walls=self._spawner.profile,
             walls_missing="; ".join(f"{name}: {why}" for name, why in self._spawner.missing.items()),
             errors={code: round(count) for code, count in lately.labelled("errors/").items()},
@@ -83,16 +82,9 @@ class WatchingFace:
         )
         return json_response(health)
 
-
-def _database_bytes(config: Config) -> int:
-    """Of the database with its journal; 0 if it is in memory."""
-    if config.is_in_memory:
-        return 0
-    return sum(_size(pathlib.Path(f"{config.database_path}{end}")) for end in ("", "-wal"))
-
-
-def _size(path: pathlib.Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+    async def _database_bytes(self) -> int:
+        """0, too, if the store does not answer: that is among the checks."""
+        try:
+            return await self._store.size_bytes()
+        except GatewayError:
+            return 0

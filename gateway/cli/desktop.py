@@ -1,9 +1,9 @@
 """The tools of applications for one desktop client, over stdin and stdout (`agent-gateway mcp --stdio`).
 
-It opens the store itself, whether or not a gateway runs: SQLite supports several processes, each operation is
-one transaction, and a user who may open the file is the person at the machine. So it needs no credentials,
-opens no port, and has the gateway's conversations. One process is one conversation; with `--session NAME` the
-next process continues it.
+It opens the store itself, whether or not a gateway runs: SQLite and PostgreSQL support several processes,
+each operation is one transaction, and a user who may open the file, or knows the password, is the person at
+the machine. So it needs no credentials, opens no port, and has the gateway's conversations. One process is
+one conversation; with `--session NAME` the next process continues it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from gateway.events.facts import ApplicationFact
 from gateway.extension import Context
 from gateway.maintenance.lock import is_held
 from gateway.principal import LOCAL, ConversationKey
-from gateway.stores.contract import Store
-from gateway.stores.opening import configured_store, migrations_of
+from gateway.stores.opening import OpenTables, migrations_of, tables_beside
 from gateway.stores.sqlite.schema import is_current
 from gateway.telemetry import terminal
 from gateway.telemetry.clocks import wall_ms
@@ -65,9 +64,9 @@ class _Nowhere:
         """There is no log to append it to."""
 
 
-def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
+def open_alone(config: Config) -> tuple[OpenTables, list[Toolset]]:
     """The store, which is not opened yet, and the toolsets over it: for a program without sessions."""
-    store = configured_store(config)
+    store = tables_beside(config)
     nothing: Any = None
     nowhere: Any = _Nowhere()
     context = Context(
@@ -83,7 +82,7 @@ def open_alone(config: Config) -> tuple[Store, list[Toolset]]:
 def _check_version(config: Config) -> None:
     """Never migrates a file under a gateway that runs."""
     path = config.database_path
-    if not is_held(config.data_path) or config.is_in_memory or not path.exists():
+    if not is_held(config.data_path) or config.is_in_memory or config.is_on_postgresql or not path.exists():
         return
     if not is_current(path, migrations_of(config)):
         raise StoreFailed(

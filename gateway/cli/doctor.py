@@ -15,8 +15,10 @@ from gateway.cli import sizing
 from gateway.cli.options import add_common, configured, run_by
 from gateway.cli.reach import spoken
 from gateway.config.tables import Config
+from gateway.errors import StoreFailed
 from gateway.maintenance.disk import free_bytes
 from gateway.maintenance.lock import holder, is_held
+from gateway.stores.bulk_opening import of_postgresql
 from gateway.stores.sqlite.file import damage
 from gateway.stores.sqlite.schema import newest, schema_version
 from gateway.telemetry import logs, terminal
@@ -46,7 +48,7 @@ def _examine(config: Config) -> int:
     """Looks at what a gateway needs, a line each; 1 where something is wrong."""
     findings = [
         *_data_directory(config),
-        *_database(config.database_path),
+        *_store(config),
         *asyncio.run(_walls(config)),
     ]
     for is_well, words in findings:
@@ -78,6 +80,18 @@ def _data_directory(config: Config) -> list[tuple[bool, str]]:
     if is_held(path):
         findings.append((True, f"in use by the gateway at {held.url}" if held else "in use by a gateway"))
     return findings
+
+
+def _store(config: Config) -> list[tuple[bool, str]]:
+    if config.is_in_memory:
+        return [(True, "store in memory: it is gone with the gateway")]
+    if not config.is_on_postgresql:
+        return _database(config.database_path)
+    try:
+        found: list[tuple[bool, str]] = asyncio.run(of_postgresql("health").examine(config.store))
+    except StoreFailed as error:
+        return [(False, error.message)]
+    return found
 
 
 def _database(path: pathlib.Path) -> list[tuple[bool, str]]:

@@ -1,5 +1,5 @@
 """The command line: `agent-gateway serve | sessions | keys | people | tenants | usage | config | egress |
-top | mcp | doctor | backup | restore | drain`.
+top | mcp | doctor | backup | restore | store | drain`.
 
 Each command has a module, which is imported only if its command is asked for: `--version` and `--help` import
 none of them, `keys` no server.
@@ -41,6 +41,7 @@ COMMANDS: Final = {
     "mcp": Command("mcp", "serve the tools of applications to a desktop MCP client"),
     "backup": Command("backup", "write everything that is kept to one file, while the gateway runs"),
     "restore": Command("restore", "put a backup into the data directory; no gateway may run there"),
+    "store": Command("store", "copy a store into another, of any engine, and compare two"),
     "drain": Command("drain", "let the running gateway finish its turns and exit; wait for it"),
 }
 

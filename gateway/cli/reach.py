@@ -85,7 +85,7 @@ def _check_there(config: Config) -> None:
     data = config.data_path
     if config.is_in_memory:
         raise NothingThere(f"no gateway runs on {data}, and a store in memory is gone with its gateway")
-    if not config.database_path.exists():
+    if not (config.is_on_postgresql or config.database_path.exists()):
         raise NothingThere(
             f"no gateway runs on {data}, and there is no database {config.database_path}. Name the data "
             f"directory of a gateway with --data-dir, or start one: agent-gateway serve --data-dir {data}"

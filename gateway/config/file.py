@@ -36,6 +36,8 @@ _PREFIX: Final = "AGENT_GATEWAY_"
 _MASK: Final = "…"
 _SECRET_KEYS: Final = ("key", "secret", "env", "home_files")
 """Keys whose values are never shown."""
+_PASSWORD: Final = re.compile(r"(://[^:/?#@]*:).*@")
+_PARAMETER: Final = re.compile(r"([?&][^=&]*password=)[^&]*", re.IGNORECASE)
 SECRET_BYTES: Final = 32
 
 
@@ -113,7 +115,15 @@ def _shown(name: str, value: Any) -> str:
     secrets |= {"env", "home_files"}
     is_secret = parts[-1] in _SECRET_KEYS or bool(secrets.intersection(parts[:-1]))
     is_secret = is_secret or (name == "egress.proxy" and "@" in value)
+    if name == "store":
+        value = without_password(value)
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
+
+
+def without_password(url: str) -> str:
+    """A URL of a store as it may be shown: a password may be before the `@`, or among the parameters."""
+    shown = _PASSWORD.sub(rf"\1{_MASK}@", url)
+    return _PARAMETER.sub(rf"\1{_MASK}", shown)
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -229,7 +239,8 @@ def _put_if_absent(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _read_keys(tree: dict[str, Any], mistakes: list[str]) -> None:
-    """The keys of `[model]` and of every provider, and the webhook's secret, from their files."""
+    """The keys of `[model]` and of every provider, the webhook's secret, and the store, from their files."""
+    _read_key("", tree, mistakes, key="store")
     _read_key("model", tree.get("model"), mistakes)
     providers = tree.get("providers")
     for name, table in providers.items() if isinstance(providers, dict) else ():
@@ -240,7 +251,7 @@ def _read_keys(tree: dict[str, Any], mistakes: list[str]) -> None:
 def _read_key(name: str, table: Any, mistakes: list[str], *, key: str = "key") -> None:
     path = table.get(f"{key}_file") if isinstance(table, dict) else None
     if isinstance(table, dict) and isinstance(path, str) and path:
-        setting = f"{name}.{key}_file"
+        setting = f"{name}.{key}_file" if name else f"{key}_file"
         try:
             table[key] = pathlib.Path(path).expanduser().read_text("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -1,8 +1,8 @@
 """The configuration: one TOML file plus `AGENT_GATEWAY_*`, as frozen Structs.
 
-Tables: `[server] [cors] [sessions] [limits] [memory] [model] [providers.NAME] [workers] [egress] [telemetry]
-[auth] [visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [page] [webhook]
-[applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
+Tables: `[server] [cors] [sessions] [limits] [memory] [cluster] [model] [providers.NAME] [workers] [egress]
+[telemetry] [auth] [visitors] [jwt] [oidc] [proxy] [quotas] [usage] [permissions] [approvals] [files] [page]
+[webhook] [applications] [credentials.NAME] [agents.NAME] [tenants.NAME]`, and those of applications.
 `file.py` reads them, `reloading.py` compares two.
 """
 
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from msgspec import field
 
 from gateway.config.addresses import is_network
+from gateway.config.cluster import ClusterConfig
 from gateway.config.credentials import CredentialConfig
 from gateway.config.files import FilesConfig
 from gateway.config.host_rules import REGISTRIES
@@ -50,7 +51,11 @@ DEFAULT_TENANT: Final = "default"
 SQLITE_SCHEME: Final = "sqlite:///"
 NICEST: Final = 19
 """nice(2)."""
-STORE_SCHEMES: Final = {"sqlite": "sqlite:///FILE", "memory": "memory://"}
+POSTGRESQL_SCHEMES: Final = ("postgresql", "postgres")
+STORE_SCHEMES: Final = {
+    **{"sqlite": "sqlite:///FILE", "memory": "memory://"},
+    **dict.fromkeys(POSTGRESQL_SCHEMES, "postgresql://USER@HOST/DATABASE"),
+}
 """What `store` may begin with, and how it is written."""
 
 
@@ -820,6 +825,7 @@ class Config(Table, frozen=True, kw_only=True):
     model: ModelConfig = ModelConfig()
     workers: AtStart[WorkersConfig] = WorkersConfig()
     memory: MemoryConfig = MemoryConfig()
+    cluster: AtStart[ClusterConfig] = ClusterConfig()
     egress: EgressConfig = EgressConfig()
     telemetry: TelemetryConfig = TelemetryConfig()
     auth: AtStart[AuthConfig] = AuthConfig()
@@ -844,7 +850,11 @@ class Config(Table, frozen=True, kw_only=True):
     data_dir: AtStart[str] = ""
     """Where sessions keep their files; empty: the user's data home."""
     store: AtStart[str] = ""
-    """`sqlite:///FILE` or `memory://`; empty: gateway.db in the data directory."""
+    """`sqlite:///FILE`, `postgresql://USER:PASSWORD@HOST/DATABASE` or `memory://`; empty: gateway.db in the
+    data directory.
+    """
+    store_file: AtStart[str] = ""
+    """A file that holds the URL, instead of `store`: its password is then in no configuration."""
     tables: dict[str, Table] = field(default_factory=dict)
     """The tables of applications, by their names in the file; one that is missing is all defaults."""
 
@@ -852,7 +862,7 @@ class Config(Table, frozen=True, kw_only=True):
         is_file = self.store.startswith(SQLITE_SCHEME) and bool(
             self.store.removeprefix(SQLITE_SCHEME).strip("/")
         )
-        if self.store and not self.is_in_memory and not is_file:
+        if self.store and not (self.is_in_memory or self.is_on_postgresql or is_file):
             scheme, separator, _ = self.store.partition(":")
             yield unknown_store(scheme if separator and scheme not in STORE_SCHEMES else "")
 
@@ -862,9 +872,16 @@ class Config(Table, frozen=True, kw_only=True):
         return self.store in ("memory:", "memory://")
 
     @property
+    def is_on_postgresql(self) -> bool:
+        """True if what is stored is in a database of PostgreSQL's."""
+        scheme, separator, rest = self.store.partition("://")
+        return scheme in POSTGRESQL_SCHEMES and bool(separator and rest)
+
+    @property
     def database_path(self) -> pathlib.Path:
-        """The file of the SQLite store."""
-        named = self.store.removeprefix(SQLITE_SCHEME)
+        """The file of the SQLite store; where it would be, if another is used."""
+        is_named = self.store.startswith(SQLITE_SCHEME)
+        named = self.store.removeprefix(SQLITE_SCHEME) if is_named else ""
         return pathlib.Path("/" + named.lstrip("/")) if named else self.data_path / DATABASE_NAME
 
     def of(self, kind: type[S]) -> S:
@@ -911,7 +928,7 @@ class Config(Table, frozen=True, kw_only=True):
 
 def unknown_store(scheme: str) -> str:
     """What to say of a store of no known kind; no more of its URL, which may hold a password."""
-    known = " or ".join(STORE_SCHEMES.values())
+    known = " or ".join(dict.fromkeys(STORE_SCHEMES.values()))
     return f"store: no kind of store is called {scheme!r}: {known}" if scheme else f"store: {known}"
 
 

@@ -54,6 +54,7 @@ class WorkerEnd(enum.StrEnum):
     KILLED = "killed"
     FORKSERVER_LOST = "forkserver_lost"
     STORE_FAILED = "store_failed"
+    LEASE_LOST = "lease_lost"
 
 
 _S = SessionState

@@ -62,8 +62,11 @@ def application(
     passes: Passes,
     tokens: ModelTokens,
     monotonic: Callable[[], float],
+    check_place: Callable[[], None],
 ) -> Starlette:
-    """The routes, the first that fits before the others, behind the guard."""
+    """The routes, the first that fits before the others, behind the guard. `check_place` raises if nothing
+    may be changed now.
+    """
     app = GatewayApplication()
     app.router = PathRouter(routes, lifespan=lambda _app: lifespan())
     slashes.redirect(app.router)
@@ -83,5 +86,6 @@ def application(
         tracer=tracer,
         passes=passes,
         tokens=tokens,
+        check_place=check_place,
     )
     return app

@@ -132,8 +132,11 @@ class Guard:
         tracer: tracing.Tracer,
         passes: Passes,
         tokens: ModelTokens,
+        check_place: Callable[[], None],
     ) -> None:
+        """`check_place` raises if nothing may be changed now."""
         self._app = app
+        self._check_place = check_place
         self._passes = passes
         self._tokens = tokens
         self._metrics = metrics
@@ -170,6 +173,8 @@ class Guard:
             if scope.get("method") == "OPTIONS" and not is_of_a_port:
                 await _preflight(given)(scope, receive, sender)
                 return
+            if found.operator is None and scope.get("method", "GET") not in SAFE_METHODS:
+                self._check_place()
             await self._app(scope, receive, sender)
         except GatewayError as error:
             await self._refuse(error, sender, scope, receive)

@@ -46,6 +46,7 @@ from gateway.maintenance.archive import (
     info_of,
     taken_apart,
 )
+from gateway.maintenance.dumps import RemoteDatabase, remote_database
 from gateway.maintenance.erasures import EndedAgain, end_again
 from gateway.maintenance.lock import DataLock
 from gateway.stores.sqlite.file import findings
@@ -110,8 +111,8 @@ def back_up(config: Config, target: pathlib.Path) -> Made:
     Raises BackupFailed.
     """
     _check_store(config)
-    database = config.database_path
-    if not database.exists():
+    database, remote = config.database_path, remote_database(config)
+    if remote is None and not database.exists():
         raise BackupFailed(f"There is no database {database}: nothing to back up.")
     path = target / time.strftime("agent-gateway-%Y%m%d-%H%M%S.tar") if target.is_dir() else target
     if path.exists():
@@ -122,7 +123,11 @@ def back_up(config: Config, target: pathlib.Path) -> Made:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".backup-") as directory:
             copy = pathlib.Path(directory) / DATABASE
-            manifest, keys = _copied(database, copy)
+            if remote is None:
+                _copy(database, copy)
+            else:
+                remote.dump(copy)
+            manifest, keys = _described(copy)
             with _created(partial) as file:
                 trailer = _write(file, config, copy, manifest, keys)
                 file.flush()
@@ -155,13 +160,18 @@ def _created(path: pathlib.Path) -> Iterator[IO[bytes]]:
         yield file
 
 
-def _copied(database: pathlib.Path, copy: pathlib.Path) -> tuple[Manifest, list[str]]:
-    """Copies the database as of one moment, while others write; the manifest and the keys of its sessions."""
+def _copy(database: pathlib.Path, copy: pathlib.Path) -> None:
+    """Copies the database as of one moment, while others write."""
     with (
         contextlib.closing(sqlite3.connect(database)) as source,
         contextlib.closing(sqlite3.connect(copy)) as kept,
     ):
         source.backup(kept)
+
+
+def _described(copy: pathlib.Path) -> tuple[Manifest, list[str]]:
+    """Checks a copy; its manifest, and the keys of its sessions."""
+    with contextlib.closing(sqlite3.connect(copy)) as kept:
         kept.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
         _check_database(kept)
         keys = [row[0] for row in kept.execute("SELECT key FROM sessions ORDER BY key")]
@@ -215,22 +225,31 @@ def restore(config: Config, source: pathlib.Path, *, is_replacing: bool = False)
     lock = DataLock(data)
     lock.take()
     try:
-        is_unfinished = (data / UNFINISHED_NAME).exists()
-        if config.database_path.exists() and not (is_replacing or is_unfinished):
-            raise BackupFailed(
-                f"There is a database {config.database_path} already. Say --replace, and it is kept aside."
+        remote = remote_database(config)
+        is_there = config.database_path.exists() if remote is None else not remote.is_empty()
+        if is_there and not (is_replacing or (data / UNFINISHED_NAME).exists()):
+            what = (
+                f"There is a database {config.database_path}" if remote is None else "The database has rows"
             )
+            raise BackupFailed(f"{what} already. Say --replace, and it is kept aside.")
         with _staging(data, ".restore-") as staged:
             manifest = read(source, staged)
+            place = data / time.strftime("replaced-%Y%m%d-%H%M%S")
+            if remote is not None and is_there:
+                place.mkdir(mode=0o700, exist_ok=True)
+                remote.dump(place / DATABASE)
             _forget_the_time_between(staged / DATABASE)
             ended = end_again(
                 staged / DATABASE,
                 staged / FILES,
-                _known(config, manifest),
+                _known(config, manifest, remote),
                 outliving=[table for one in installed().values() for table in one.outliving],
             )
             (data / UNFINISHED_NAME).touch(0o600)
-            aside = _set_aside(config)
+            aside = _set_aside(config, place, is_file=remote is None)
+            if remote is not None:
+                remote.replace(staged / DATABASE)
+                (staged / DATABASE).unlink()
             _move_in(staged, config)
             os.sync()
             (data / UNFINISHED_NAME).unlink()
@@ -243,11 +262,13 @@ def restore(config: Config, source: pathlib.Path, *, is_replacing: bool = False)
     return Restored(manifest=manifest, aside=aside, ended=ended, is_forgotten=is_forgotten)
 
 
-def _known(config: Config, manifest: Manifest) -> list[pathlib.Path]:
+def _known(config: Config, manifest: Manifest, remote: RemoteDatabase | None) -> list[pathlib.Path]:
     """The databases that may tell what has ended since: the one in place, those that were damaged since, and
-    the one that a restore which was cut short has moved away.
+    the one that a restore which was cut short has moved away. What was in PostgreSQL has been copied out.
     """
     database, data = config.database_path, config.data_path
+    if remote is not None:
+        return sorted(data.glob(f"replaced-*/{DATABASE}"))[-1:]
     damaged = [
         path
         for path in sorted(database.parent.glob(f"{database.name}.damaged-*[0-9]"))
@@ -333,21 +354,13 @@ def _forget_the_time_between(database: pathlib.Path) -> None:
         connection.execute("UPDATE sessions SET reserved_seq = reserved_seq + ?", (SKIPPED_SEQS,))
 
 
-def _set_aside(config: Config) -> pathlib.Path | None:
+def _set_aside(config: Config, aside: pathlib.Path, *, is_file: bool) -> pathlib.Path | None:
     """Moves what a gateway left in the directory to a place of its own; None if there was nothing."""
     database, data = config.database_path, config.data_path
-    found = [
-        path
-        for path in (
-            *(database.with_name(database.name + end) for end in ("", "-wal", "-shm", ID_SUFFIX)),
-            data / FILES,
-            data / SNAPSHOTS,
-        )
-        if path.exists()
-    ]
-    if not found:
+    parts = [database.with_name(database.name + end) for end in ("", "-wal", "-shm", ID_SUFFIX)]
+    found = [path for path in (*(parts if is_file else ()), data / FILES, data / SNAPSHOTS) if path.exists()]
+    if not found and not aside.exists():
         return None
-    aside = data / time.strftime("replaced-%Y%m%d-%H%M%S")
     aside.mkdir(mode=0o700, exist_ok=True)
     secret = data / SECRET_NAME
     if secret.exists():

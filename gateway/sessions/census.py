@@ -75,6 +75,8 @@ class Census:
             waiting_turns=self._services.slots.waiting,
             is_draining=self._manager.is_draining,
         )
+        if self._services.membership is not None:
+            standing.lease_seconds = self._services.membership.lease.seconds_left
         for name in (agent.name for agent in self._services.agents.all()):
             standing.workers[name] = standing.worker_bytes[name] = 0
             standing.spares[name] = standing.frozen[name] = 0

@@ -164,7 +164,9 @@ class EventLog(Sink):
         max_bytes: int,
         tails: Tails | None = None,
         tally: Tally | None = None,
+        may_work: Callable[[], bool] | None = None,
     ) -> None:
+        """While `may_work` says no, whatever is appended is hidden until it is committed."""
         self.key = key
         self._store = store
         self._wall_ms = wall_ms
@@ -176,6 +178,7 @@ class EventLog(Sink):
         self._max_bytes = max_bytes
         self._tails = tails or Tails()
         self._tally = tally or Tally()
+        self._may_work = may_work
         self._tail: list[Event] = []
         self._seqs: list[int] = []
         self._tail_bytes = 0
@@ -399,6 +402,7 @@ class EventLog(Sink):
         that is not read again (`Event.said`).
         """
         at = self._last_at = max(self._wall_ms(), self._last_at)
+        durable = durable or (self._may_work is not None and not self._may_work())
         size = 0
         for item in data:
             self._head = seq = self._head + 1

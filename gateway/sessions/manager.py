@@ -193,9 +193,11 @@ class SessionManager:
         one that ends meanwhile is met again in its next life. A request with a key (`once`) goes to the
         session it went to before. `counted_as`: whose rate it counts against, instead of the session's: that
         of a link. `founds`: a new session is stored together with what the verb says first; `asks`: that
-        needs a worker. Raises RateLimited, IdempotencyMismatch, SessionNotFound, SessionEnded, and what
-        `get_or_create` and the verb raise.
+        needs a worker. Raises RateLimited, StoreUnreachable, IdempotencyMismatch, SessionNotFound,
+        SessionEnded, and what `get_or_create` and the verb raise.
         """
+        if self._services.membership is not None:
+            self._services.membership.check()
         self._rates.take(counted_as or f"{owner}\0{session_id}")
         if once is not None:
             session_id = await self.idempotency.session_for(owner, once, session_id)

@@ -12,7 +12,7 @@ from gateway.config.applications import Application, installed, resolved
 from gateway.errors import GatewayError
 from gateway.events.facts import Event
 from gateway.principal import ConversationKey
-from gateway.stores.database import Database, Tables
+from gateway.stores.database import MemoryTables, Tables
 
 if TYPE_CHECKING:
     from gateway.sessions.session import Session
@@ -90,6 +90,6 @@ async def keepers(tables: Tables, *, running: Container[str]) -> list[Observer]:
 
 async def _has_rows(application: Application, tables: Tables) -> bool:
     """True if the tables of an application that is switched off are in the store."""
-    if not isinstance(tables, Database) or not application.outliving:
+    if isinstance(tables, MemoryTables) or not application.outliving:
         return False
     return await tables.has_table(application.outliving[0].table)

@@ -37,6 +37,7 @@ from gateway.sessions.current import Current
 from gateway.sessions.forks import Forks
 from gateway.sessions.indexing import Indexer
 from gateway.sessions.manager import SessionManager
+from gateway.sessions.membership import Membership
 from gateway.sessions.memory import MemoryAdmission
 from gateway.sessions.reaper import Reaper
 from gateway.sessions.services import FaceServices, Services, WorkerServices
@@ -70,6 +71,7 @@ class Sessions:
         ledger: Ledger,
         metrics: Metrics,
         clock: Clock,
+        membership: Membership | None,
     ) -> None:
         models = Models(
             config, meter=ledger, own_keys=auth.own_keys, metrics=metrics, monotonic=clock.monotonic
@@ -162,6 +164,7 @@ class Sessions:
             trimmer=workers.trimmer,
             uploads=Uploads(workers.workspaces, lambda: current.config.files),
             snapshots=snapshots,
+            membership=membership,
             folds=tuple(one.fold for one in enabled(config) if one.fold is not None),
             workers=WorkerServices(
                 current=current,

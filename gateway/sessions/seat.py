@@ -27,7 +27,9 @@ from gateway.sessions.services import Services
 from gateway.workers.spawner import Worker
 from worker.spec import Receipt
 
-_NOT_ITS_FAULT: Final = (WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST)
+_NOT_ITS_FAULT: Final = (
+    *(WorkerEnd.INTERRUPT_TIMEOUT, WorkerEnd.KILLED, WorkerEnd.FORKSERVER_LOST, WorkerEnd.LEASE_LOST),
+)
 """Ends of a worker that say nothing of the next one."""
 COPY_SECONDS: Final = 300.0
 """How long a session's files may take to be copied, once its workspace is ready."""

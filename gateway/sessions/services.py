@@ -34,6 +34,7 @@ from gateway.sessions.budget_waits import BudgetWaits
 from gateway.sessions.current import Current
 from gateway.sessions.known_options import KnownOptions
 from gateway.sessions.log import Tails
+from gateway.sessions.membership import Membership
 from gateway.sessions.memory import MemoryAdmission
 from gateway.sessions.observers import Observers
 from gateway.sessions.presence import Rooms
@@ -165,6 +166,8 @@ class Services(Common, kw_only=True):
     tracer: Tracer
     trimmer: Trimmer
     snapshots: Snapshots
+    membership: Membership | None = None
+    """Its place at a store that others can reach, too; None: the store is its own."""
     workers: WorkerServices
     uploads: Uploads
     tails: Tails = field(default_factory=Tails)
@@ -177,6 +180,11 @@ class Services(Common, kw_only=True):
     """The applications that hear of what happens to sessions."""
     folds: tuple[Callable[[], FoldPart], ...] = ()
     """What applications fold of each log."""
+
+    @property
+    def may_work(self) -> Callable[[], bool] | None:
+        """Asks if its place at the store is its own now; None: always."""
+        return None if self.membership is None else self.membership.lease.may_work_now
 
     def fold(self, session_id: str) -> ChatState:
         """The empty fold of a log, with the parts of the applications that run; long texts go to a file."""

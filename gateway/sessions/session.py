@@ -123,6 +123,7 @@ class Session:
             max_bytes=limits.event_bytes_per_session,
             tails=services.tails,
             tally=services.metrics.events,
+            may_work=services.may_work,
         )
         services.spending.sessions[record.key] = self
         self._record = Record(record, self.fold, services)

@@ -6,6 +6,7 @@ Each concern has a module and a protocol of its own beside this one. An engine i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.stores.credentials import CredentialStore
@@ -27,6 +28,7 @@ from gateway.stores.usage import UsageStore
 __all__ = [
     "READ_BYTES",
     "Founding",
+    "OnBeat",
     "OwnerTotal",
     "Remembered",
     "SessionRecord",
@@ -37,6 +39,10 @@ __all__ = [
 ]
 
 
+OnBeat = Callable[[float, bool], None]
+"""Told when a beat was sent, by time.monotonic(), and if this gateway's row was still there."""
+
+
 class Store(Protocol):
     """All concerns of one engine, which are opened and closed together."""
 
@@ -44,11 +50,18 @@ class Store(Protocol):
     def tables(self) -> Tables:
         """For applications: tables of their own, beside the sessions."""
 
+    @property
+    def is_shared(self) -> bool:
+        """True if another gateway could take it over; then `Options.on_beat` hears that this one has it."""
+
     async def open(self) -> None:
         """Makes the store ready. Raises StoreFailed, with what to do, if it cannot be."""
 
     async def close(self) -> None:
         """Commits what is enqueued and lets go."""
+
+    async def size_bytes(self) -> int:
+        """How much room all of it takes on a disk; 0 if it is in memory. Raises StoreFailed."""
 
     @property
     def sessions(self) -> SessionStore:

@@ -6,17 +6,20 @@ imported by its folder alone.
 
 from __future__ import annotations
 
+import importlib
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from gateway.config.applications import enabled
+from gateway.config.cluster import ClusterConfig
 from gateway.config.file import ConfigError
 from gateway.config.tables import Config, unknown_store
-from gateway.stores.contract import Store
+from gateway.stores.contract import OnBeat, Store
+from gateway.stores.database import Tables
 from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite.store import SqliteStore
@@ -36,6 +39,10 @@ class Options(Struct, frozen=True, kw_only=True):
     """Hears, in any thread, when what is written may be lost (True), and when all is well again (False)."""
     on_end: Callable[[str], None] = lambda _words: None
     """Hears, on the loop, why nothing can be stored any more."""
+    cluster: ClusterConfig = ClusterConfig()
+    """Of a store that is shared."""
+    on_beat: OnBeat = lambda _sent, _is_there: None
+    """Hears, on the loop, of each answer that a store which is shared gave."""
 
 
 def _memory(_url: str, options: Options) -> Store:
@@ -59,7 +66,34 @@ def _sqlite_file(path: pathlib.Path, options: Options) -> Store:
     )
 
 
-ENGINES: Final[dict[str, Callable[[str, Options], Store]]] = {"memory": _memory, "sqlite": _sqlite}
+def _of_postgresql(name: str) -> Any:
+    """A module of the engine's: its library is there only for those who ask for it."""
+    try:
+        return importlib.import_module(f"gateway.stores.postgresql.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise ConfigError([f"store: for PostgreSQL: {INSTALL_POSTGRESQL}"]) from None
+
+
+def _postgresql(url: str, options: Options) -> Store:
+    store: Store = _of_postgresql("store").PostgresqlStore(
+        url,
+        migrations=options.migrations,
+        on_commit=options.on_commit,
+        on_end=options.on_end,
+        cluster=options.cluster,
+        on_beat=options.on_beat,
+    )
+    return store
+
+
+INSTALL_POSTGRESQL: Final = "pip install 'agent-gateway[postgres]'"
+
+ENGINES: Final[dict[str, Callable[[str, Options], Store]]] = {
+    **{"memory": _memory, "sqlite": _sqlite},
+    **{"postgresql": _postgresql, "postgres": _postgresql},
+}
 """By scheme; given the whole URL."""
 
 
@@ -92,7 +126,32 @@ def configured_store(config: Config, options: Options | None = None) -> Store:
     configured = msgspec.structs.replace(
         options or Options(),
         migrations=migrations_of(config),
+        cluster=config.cluster,
         max_events=config.limits.events_per_session,
         max_bytes=2 * config.limits.event_bytes_per_session,
     )
     return open_store(config.store or config.database_path, configured)
+
+
+class OpenTables(Protocol):
+    """The tables of applications, for a program without sessions."""
+
+    @property
+    def tables(self) -> Tables:
+        """What applications use."""
+
+    async def open(self) -> None:
+        """Raises StoreFailed if they cannot be."""
+
+    async def close(self) -> None:
+        """Lets go."""
+
+
+def tables_beside(config: Config) -> OpenTables:
+    """Those of the store that the configuration names, whether or not a gateway runs on it."""
+    if not config.is_on_postgresql:
+        return configured_store(config)  # a file that several processes may have open
+    found: OpenTables = _of_postgresql("beside").PostgresqlTables(
+        config.store, migrations=migrations_of(config)
+    )
+    return found

@@ -8,6 +8,7 @@ family means; a test holds the table, the alert rules and the dashboard to what 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, Literal, get_args
 
@@ -82,6 +83,8 @@ class Standing(Struct, kw_only=True):
     frozen: dict[str, int] = field(default_factory=dict)
     """agent → how many of its workers are frozen."""
     is_draining: bool = False
+    lease_seconds: float = math.inf
+    """Left of its lease on the store; no end if it needs none."""
 
 
 DOORS: Final = ("gateway", "https", "http", "further")
@@ -225,6 +228,7 @@ class Metrics:
         )
         for source in get_args(OddSource):
             self.odd_values.labels(source)
+        self.fenced = counter("fenced", "Times that this gateway has lost its place at the store.")
         self.errors = counter("errors", "Error answers, by their code.", ("code",))
         self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
         """The series of operations, which take a lock and a look to find."""
@@ -474,9 +478,10 @@ def _standing(now: Standing) -> Iterator[Metric]:
     )
     yield _gauge("store_waiting", "Events and writes that wait for a commit.", (), {(): now.store_waiting})
     yield _gauge("draining", "1 while no new work is taken.", (), {(): int(now.is_draining)})
+    yield _gauge("lease_seconds_left", "Left of its lease on the store.", (), {(): now.lease_seconds})
 
 
-def _gauge(name: str, words: str, labels: tuple[str, ...], values: Mapping[Any, int]) -> GaugeMetricFamily:
+def _gauge(name: str, words: str, labels: tuple[str, ...], values: Mapping[Any, float]) -> GaugeMetricFamily:
     """`values`: the labels' values, as a tuple → number."""
     family = GaugeMetricFamily(PREFIX + name, words, labels=labels)
     for key, value in values.items():

@@ -36,6 +36,7 @@ from worker.spec import (
     EndCause,
     Exit,
     Failed,
+    GoOn,
     Ping,
     Pong,
     ProcessEnded,
@@ -331,7 +332,7 @@ class ForkServerLink:
         self._workers[order.id] = new
         self._put(spec.encode(order) + b"\n" + spec.encode(new.request), fds)
 
-    def send(self, order: Stop | Reach, *fds: int) -> None:
+    def send(self, order: Stop | Reach | GoOn, *fds: int) -> None:
         """Sends an order, with descriptors that are closed here."""
         self._put(spec.encode(order), fds)
 

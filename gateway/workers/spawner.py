@@ -185,6 +185,11 @@ def why_ended(
     if end.cause == "forkserver_lost":
         lost = "The fork server ended, and every agent with it; the next message starts a new one."
         return WorkerEnd.FORKSERVER_LOST, lost
+    if end.cause == "lease":
+        return WorkerEnd.LEASE_LOST, (
+            "The gateway stood still, or was cut off from its store, for so long that the agent was ended. "
+            "Send the message again."
+        )
     if not end.cause:
         return None
     setting = _SETTINGS.get(end.cause, "")

@@ -32,7 +32,7 @@ from gateway.workers.forks import ForkServerLink, ForkWorker, close_all, make_pi
 from gateway.workers.spawner import StartFailed, base_environment
 from gateway.workers.watchdog import Watchdog
 from worker import spec
-from worker.spec import Counting, Network, Profile, Sandbox, Spawn, SpawnRequest, Stop
+from worker.spec import Counting, GoOn, Network, Profile, Sandbox, Spawn, SpawnRequest, Stop
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,7 @@ class WalledSpawner:
         self._started = asyncio.Event()
         """Set when the next server is ready, and then replaced."""
         self._ids = itertools.count(1)
+        self._word: GoOn | None = None
         is_off = workers.cgroups == "off"
         self._groups_name = "" if is_off else f"agent-gateway-{os.getpid()}-{secrets.token_hex(4)}"
         self.profile: Profile = "none"
@@ -116,6 +117,8 @@ class WalledSpawner:
         link = ForkServerLink(self._groups_name)
         await link.start()
         self._link = link
+        if self._word is not None:
+            link.send(self._word)
         ready = await asyncio.wait_for(asyncio.shield(link.ready), READY_SECONDS)
         log.info("fork server %d is ready: %d objects shared", ready.pid, ready.frozen_objects)
         self.counting = ready.counting
@@ -148,6 +151,12 @@ class WalledSpawner:
         if len(self._deaths) < RESTARTS:
             return 0.0
         return max(0.0, RESTART_WINDOW_SECONDS - (time.monotonic() - self._deaths[0]))
+
+    def hold_to(self, word: GoOn) -> None:
+        """From now on workers rest past a moment, and end past another, unless this is called again."""
+        self._word = word
+        if self._link is not None:
+            self._link.send(word)
 
     # -- workers ----------------------------------------------------------------------------------------
 

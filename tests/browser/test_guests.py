@@ -13,14 +13,14 @@ from aiohttp import web
 from playwright.async_api import expect
 
 from tests.browser.conftest import OpenPage
-from tests.browser.test_page import expect_answer, free_port, say
+from tests.browser.test_page import expect_answer, say
 from tests.browser.test_sign_in import TENANTS, choose, share, sign_in
 from tests.chromium import FRONTEND, needed_browser
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
 from tests.issuer import SECRET, running_issuer
 from tests.patience import crowding
-from tests.shared import SHARED, shared_gateway
+from tests.shared import SHARED, free_port, shared_gateway
 
 OIDC: Final = """
 [auth]

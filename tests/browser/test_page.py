@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 from typing import Any, Final
 
 import pytest
@@ -16,7 +15,7 @@ from playwright.async_api import Page, Request, expect
 from tests.browser.conftest import OpenPage
 from tests.gateways import RunningGateway, running_gateway
 from tests.inside import gateway_inside
-from tests.shared import SHARED, crowding, fresh_id, shared_gateway
+from tests.shared import SHARED, crowding, free_port, fresh_id, shared_gateway
 
 gateway = shared_gateway()
 pytestmark = [SHARED, pytest.mark.browser]
@@ -473,12 +472,6 @@ async def test_after_a_kill_before_the_first_word_nothing_empty_is_drawn(
         drawn = await page.get_by_test_id("transcript").locator(".item:visible").all_inner_texts()
         assert all(text.strip() for text in drawn), drawn
         await page.context.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_the_page_loads_nothing_from_elsewhere(gateway: RunningGateway, open_page: OpenPage) -> None:

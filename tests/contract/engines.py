@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from gateway.config.tables import Config
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.contract import SessionRecord, Store, Tombstone
+from gateway.stores.logs import LogStore
 from gateway.stores.opening import Options, migrations_of, open_store
 from gateway.stores.sqlite import writer
 from tests.patience import within
+from tests.postgres import shared_database
 
 MIGRATIONS: Final = migrations_of(Config())
+POSTGRESQL: Final = "postgresql:"
+"""A database of its own on the server that all tests share."""
 
 
 class Engine(NamedTuple):
@@ -26,8 +30,26 @@ class Engine(NamedTuple):
     settings: tuple[tuple[object, str, object], ...] = ()
 
     def made(self, directory: pathlib.Path) -> Store:
-        """The store, not yet opened."""
+        """The store, not yet opened; the same again for the same directory."""
+        if self.url == POSTGRESQL:
+            url = _DATABASES.get(directory) or migrated_database()
+            _DATABASES[directory] = url
+            return open_store(url, Options(migrations=MIGRATIONS))
         return open_store(self.url.format(directory=directory), Options(migrations=MIGRATIONS))
+
+
+_DATABASES: Final[dict[pathlib.Path, str]] = {}
+
+
+def migrated_database() -> str:
+    """The URL of a new one on PostgreSQL, with all tables."""
+    return shared_database("contract", _migrated)
+
+
+async def _migrated(url: str) -> None:
+    store = open_store(url, Options(migrations=MIGRATIONS))
+    await store.open()
+    await store.close()
 
 
 ENGINES: Final = {
@@ -36,7 +58,16 @@ ENGINES: Final = {
     "sqlite, settled at once": Engine(
         "sqlite:///{directory}/gateway.db", settings=((writer, "SETTLE_ROWS", 1),)
     ),
+    "postgresql": Engine(POSTGRESQL),
 }
+
+
+class HasLogs(Protocol):
+    """The store, or as much of it as there is."""
+
+    @property
+    def logs(self) -> LogStore:
+        """Its logs."""
 
 
 class Collector:
@@ -82,7 +113,7 @@ def delta(seq: int, text: str, *, name: str = "m") -> Event:
     return Event(seq, 1000 + seq, ev.TextDelta(name, "t1", text))
 
 
-async def filled(store: Store, sink: Collector, events: list[Event]) -> None:
+async def filled(store: HasLogs, sink: Collector, events: list[Event]) -> None:
     for event in events:
         store.logs.enqueue(sink, event, urgent=event is events[-1])
     await sink.until(events[-1].seq)

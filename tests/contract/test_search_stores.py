@@ -7,7 +7,7 @@ import itertools
 import pathlib
 import sqlite3
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -15,12 +15,13 @@ import pytest
 from gateway.errors import StoreFailed
 from gateway.events import facts as ev
 from gateway.events.facts import Event, EventData
+from gateway.stores import stretches
 from gateway.stores.contract import Founding, Store
 from gateway.stores.labels import LabelChange, Labels
+from gateway.stores.postgresql import search as postgresql_search
 from gateway.stores.search import Match, Matches, SearchPlace, words_of
 from gateway.stores.sessions import Forking
-from gateway.stores.sqlite import search, search_index
-from gateway.stores.sqlite.store import SqliteStore
+from gateway.stores.sqlite import search
 from tests.contract.engines import ENGINES, Collector, filled, record, tombstone
 from tests.patience import within
 
@@ -172,7 +173,7 @@ async def test_a_message_that_was_withdrawn_is_not_found(store: Store) -> None:
 async def test_of_a_waiting_message_that_was_changed_only_the_new_text_is_found(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_index, "STRETCH_CHARACTERS", 20)
+    monkeypatch.setattr(stretches, "STRETCH_CHARACTERS", 20)
 
     def waits(seq: int, text: str) -> list[Event]:
         message = ev.MessageAdded("u9", "user", text, "t9")
@@ -266,18 +267,26 @@ async def test_labels_change_one_by_one_and_what_was_seen_never_goes_back(store:
     assert await store.labels.change(OWNER, "b", LabelChange(is_pinned=True)) is None
 
 
-# -- SQLite's index -----------------------------------------------------------------------------------------
+# -- the index ----------------------------------------------------------------------------------------------
+
+WITH_INDEX: Final = pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
 
 
 @contextlib.asynccontextmanager
-async def opened(path: pathlib.Path) -> AsyncIterator[SqliteStore]:
-    store = ENGINES["sqlite"].made(path)
-    assert isinstance(store, SqliteStore)
+async def opened(path: pathlib.Path, engine: str = "sqlite") -> AsyncIterator[Any]:
+    store: Any = ENGINES[engine].made(path)
     await store.open()
     try:
         yield store
     finally:
         await store.close()
+
+
+async def rows_in(store: Any, query: str) -> list[tuple[Any, ...]]:
+    if hasattr(store, "read"):
+        found: list[tuple[Any, ...]] = await store.read(lambda c: c.execute(query).fetchall())
+        return found
+    return [tuple(row) for row in await store.query(lambda c: c.fetch(query))]
 
 
 async def test_what_an_earlier_program_did_meanwhile_is_caught_up_with(tmp_path: pathlib.Path) -> None:
@@ -298,31 +307,32 @@ async def test_what_an_earlier_program_did_meanwhile_is_caught_up_with(tmp_path:
         assert not (await store.search.find(OWNER, ("x",), place=None, limit=9, seconds=1)).is_indexing
 
 
+@WITH_INDEX
 async def test_the_index_goes_on_after_a_restart_where_it_was(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "INDEX_SESSIONS", 2)
-    async with opened(tmp_path) as store:
+    monkeypatch.setattr(postgresql_search, "INDEX_PAGES", 4)
+    async with opened(tmp_path, engine) as store:
         for number in range(7):
             await said(store, f"s{number}", *turn(1, f"needle{number}", "x"))
         assert await store.search.index()
-    async with opened(tmp_path) as store:
-        done = await store.read(lambda c: c.execute("SELECT count(*) FROM search_marks").fetchone()[0])
-        assert done == 2
+    async with opened(tmp_path, engine) as store:
+        assert await rows_in(store, "SELECT count(*) FROM search_marks") == [(2,)]
         assert len(await names(store, "needle")) == 7
-        done = await store.read(lambda c: c.execute("SELECT count(*) FROM search_marks").fetchone()[0])
-        assert done == 7
-        query = "SELECT max(n), count(*) FROM (SELECT count(*) AS n FROM search_stretches GROUP BY session)"
-        assert await store.read(lambda c: c.execute(query).fetchone()) == (1, 7)
+        assert await rows_in(store, "SELECT count(*) FROM search_marks") == [(7,)]
+        counted = "(SELECT count(*) AS n FROM search_stretches GROUP BY session) AS counted"
+        assert await rows_in(store, f"SELECT max(n), count(*) FROM {counted}") == [(1, 7)]  # noqa: S608
 
 
+@WITH_INDEX
 async def test_long_logs_are_cut_between_turns_and_short_ends_are_made_anew(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_index, "STRETCH_CHARACTERS", 200)
-    monkeypatch.setattr(search_index, "PAGE_EVENTS", 7)
-    monkeypatch.setattr(search_index, "PAGES_MOST", 2)
-    async with opened(tmp_path) as store:
+    monkeypatch.setattr(stretches, "STRETCH_CHARACTERS", 200)
+    monkeypatch.setattr(stretches, "PAGE_EVENTS", 7)
+    monkeypatch.setattr(stretches, "PAGES_MOST", 2)
+    async with opened(tmp_path, engine) as store:
         for number in range(24):
             seq = 1 + 10 * number
             await said(store, "a", *turn(seq, f"question{number:02} " + "q" * 40, f"answer{number:02}"))
@@ -330,14 +340,12 @@ async def test_long_logs_are_cut_between_turns_and_short_ends_are_made_anew(
                 await indexed(store)
         for number in range(24):
             assert await names(store, f"question{number:02}") == {("a", f"u{1 + 10 * number}")}
-        rows = await store.read(
-            lambda c: c.execute("SELECT after, through FROM search_stretches ORDER BY through").fetchall()
-        )
+        rows = await rows_in(store, "SELECT after, through FROM search_stretches ORDER BY through")
         assert 3 < len(rows) < 15
         assert all(one[1] <= other[0] for one, other in itertools.pairwise(rows))
         await indexed(store)
         assert not await store.search.index()
-        assert not store.search._said
+        assert not getattr(store.search, "_said", ())
 
 
 async def test_what_a_deleted_session_said_is_no_work_for_the_next_one_with_its_row(
@@ -352,10 +360,11 @@ async def test_what_a_deleted_session_said_is_no_work_for_the_next_one_with_its_
         assert not store.search._said
 
 
+@WITH_INDEX
 async def test_a_commit_of_the_index_that_fails_is_done_again(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    engine: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with opened(tmp_path) as store:
+    async with opened(tmp_path, engine) as store:
         await said(store, "a", *turn(1, "needle", "x"))
 
         def full(*_: object) -> None:
@@ -363,16 +372,51 @@ async def test_a_commit_of_the_index_that_fails_is_done_again(
 
         with monkeypatch.context() as patch:
             patch.setattr(search, "keep", full)
+            patch.setattr(postgresql_search, "keep", _refused)
             with pytest.raises(StoreFailed):
                 await store.search.index()
         assert await names(store, "needle") == {("a", "u1")}
-        assert not store.search._said
+        assert await rows_in(store, "SELECT count(*) FROM search_stretches") == [(1,)]
+        assert not getattr(store.search, "_said", ())
 
 
-async def test_nothing_of_a_text_is_in_the_index(tmp_path: pathlib.Path) -> None:
-    async with opened(tmp_path) as store:
+async def _refused(connection: Any, _done: object) -> None:
+    await connection.execute("SELECT 1 / 0")
+
+
+@WITH_INDEX
+async def test_nothing_of_a_text_is_in_the_index(engine: str, tmp_path: pathlib.Path) -> None:
+    async with opened(tmp_path, engine) as store:
         await said(store, "a", *turn(1, "xylophone quartz", "x"))
         await indexed(store)
-        rows = await store.read(lambda c: c.execute("SELECT * FROM search_stretches").fetchall())
+        rows = await rows_in(store, "SELECT * FROM search_stretches")
         assert len(rows) == 1
         assert not any(gram in bytes(rows[0][-1]) for gram in (b"xyl", b"qua", b"hone"))
+
+
+async def test_on_postgresql_what_another_program_wrote_is_found_at_once(tmp_path: pathlib.Path) -> None:
+    """What is not indexed yet is told by the log, not by what this process remembers."""
+    async with opened(tmp_path, "postgresql") as store:
+        await said(store, "a", *turn(1, "needle", "x"))
+        await indexed(store)
+        (event,) = turn(11, "thread")[:1]
+        values = (event.seq, event.at, event.body)
+        insert = "INSERT INTO events (session, seq, at, body) SELECT id, $1, $2, $3 FROM sessions"
+        await store.transact(lambda c: c.execute(insert, *values))
+        assert {one.message_id for one in await search_all(store, "thread")} == {"u11"}
+
+
+async def test_on_postgresql_a_text_behind_which_nothing_was_said_is_no_work_for_searches(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events that are no texts follow the end of a turn; they do not make a search read each log."""
+    async with opened(tmp_path, "postgresql") as store:
+        await said(store, "a", *turn(1, "needle", "x"))
+        await indexed(store)
+        await said(store, "a", Event(20, 1020, ev.QueueChanged(())))
+
+        async def read(_reading: object) -> None:
+            raise AssertionError("the log is read")
+
+        monkeypatch.setattr(store.search, "read", read)
+        assert await search_all(store, "thread") == []

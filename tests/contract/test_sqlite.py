@@ -22,6 +22,7 @@ from gateway.events.facts import Event
 from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.migrations import numbered as numbered_in
+from gateway.stores.packing import rows_of
 from gateway.stores.sqlite import log_rows
 from gateway.stores.sqlite.file import connect
 from gateway.stores.sqlite.schema import OWN, is_current, newest, numbered
@@ -175,7 +176,7 @@ async def test_rows_that_were_written_twice_are_read_once(tmp_path: pathlib.Path
     await store.sessions.create(record())
     events = [delta(seq, str(seq)) for seq in range(1, 9)]
     for part in (events[:3], events[:5], events[3:]):
-        await store.write(functools.partial(log_rows.append, rows=list(log_rows.rows_of(1, part))))
+        await store.write(functools.partial(log_rows.append, rows=list(rows_of(1, part))))
     sink = Collector(record().key)
     for _ in range(2):
         found = await store.logs.read_events(sink.key, after=1, limit=100)

@@ -12,6 +12,7 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.contract import Remembered, Store
 from gateway.stores.logs import StoredLog
+from gateway.stores.memory.store import MemoryStore
 from gateway.stores.sessions import Forking, Founding
 from tests.contract.engines import Collector, delta, filled, record, tombstone
 from tests.patience import within
@@ -299,3 +300,7 @@ async def test_a_fork_that_is_refused_leaves_nothing(store: Store) -> None:
         await store.sessions.fork(record("c"), wanted)
     assert await store.sessions.count() == 1
     assert await store.logs.read_events(record("c").key, after=0, limit=9) == []
+
+
+async def test_it_says_how_much_room_it_takes(store: Store) -> None:
+    assert (await store.size_bytes() > 0) != isinstance(store, MemoryStore)

@@ -34,7 +34,8 @@ def test_the_dockerfile_copies_a_tree_that_has_what_the_build_needs() -> None:
 
 
 def test_the_compose_file_is_one() -> None:
-    run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", CONTAINER / "compose.yaml")
+    files = (CONTAINER / "compose.yaml", CONTAINER / "compose.postgresql.yaml")
+    run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *files)
     services = yaml.safe_load((CONTAINER / "compose.yaml").read_text())["services"]
     for name, service in services.items():
         for volume in service.get("volumes", []):
@@ -121,7 +122,8 @@ def test_the_service_takes_nothing_away_that_strict_walls_need() -> None:
 
 @pytest.mark.parametrize("monitored", [True, False])
 def test_kubernetes_takes_what_the_chart_makes(tmp_path: pathlib.Path, monitored: bool) -> None:
-    documents = rendered(CHART, serviceMonitor=monitored)
+    documents = rendered(CHART, serviceMonitor=monitored, storeSecret="" if monitored else "store")
+    assert ("AGENT_GATEWAY_STORE_FILE" in str(documents)) is not monitored
     kinds = [document["kind"] for document in documents]
     wanted = ["ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Service", "Service", "StatefulSet"]
     assert sorted(kinds) == sorted(wanted + ["ServiceMonitor"] * monitored)

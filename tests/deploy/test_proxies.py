@@ -24,7 +24,7 @@ from tests.deploy.load import People
 from tests.deploy.tools import DEPLOY, run, tool
 from tests.gateways import RunningGateway, running_gateway
 from tests.patience import soon
-from tests.shared import crowding
+from tests.shared import crowding, free_port
 from tests.streams import open_stream
 
 CONFIG = (
@@ -37,11 +37,6 @@ LAG_SECONDS = 1.0
 START_SECONDS = 15
 STOP_SECONDS = 1
 TABS = 7
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 Proxy = Callable[[pathlib.Path, str], AbstractAsyncContextManager[str]]

@@ -11,13 +11,13 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import sys
 from typing import Final
 
 from tests.docs.documents import blocks
 from tests.gateways import ROOT
 from tests.patience import soon
+from tests.shared import free_port
 
 SECONDS: Final = 60
 PORT: Final = re.compile(r"\b(localhost|127\.0\.0\.1):(8[04]\d\d)\b|--port (8[04]\d\d)\b")
@@ -28,11 +28,6 @@ INSPECTOR: Final = CLIENTS / ".bin" / "mcp-inspector"
 _INSTALLED: Final = {"npx @modelcontextprotocol/inspector": str(INSPECTOR)}
 """What a command would fetch, and where the tests have it."""
 _MARK: Final = "# line "
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 def with_ports(text: str, ports: dict[str, int]) -> str:

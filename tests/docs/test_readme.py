@@ -7,9 +7,10 @@ import re
 
 from gateway.config.file import load
 from tests.deploy.tools import tool
-from tests.docs.commands import free_port, ran, with_ports
+from tests.docs.commands import ran, with_ports
 from tests.docs.documents import blocks
 from tests.gateways import ROOT
+from tests.shared import free_port
 
 
 async def test_a_stranger_serves_two_tenants_behind_caddy_by_the_readme(tmp_path: pathlib.Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from gateway.errors import QueueFull, StoreFull
 from gateway.stores.contract import Founding, SessionRecord
+from gateway.stores.postgresql.sessions import PostgresqlSessions
 from gateway.stores.sqlite.sessions import SqliteSessions
 from tests.gateways import RunningGateway
 from tests.inside import GatewayInside, gateway_inside
@@ -30,29 +31,26 @@ class Disk:
         self.is_full = False
         self.foundings: list[Founding] = []
 
-    async def create(
-        self, sessions: SqliteSessions, record: SessionRecord, founding: Founding | None = None
-    ) -> None:
-        assert founding is not None
-        self.foundings.append(founding)
-        self.asked.set()
-        await self.answered.wait()
-        if self.is_full:
-            raise StoreFull(retry_after_seconds=5)
-        await _create(sessions, record, founding)
+    def instead_of(self, create: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        """What creates a session, in time."""
 
+        async def created(sessions: object, record: SessionRecord, founding: Founding | None = None) -> None:
+            assert founding is not None
+            self.foundings.append(founding)
+            self.asked.set()
+            await self.answered.wait()
+            if self.is_full:
+                raise StoreFull(retry_after_seconds=5)
+            await create(sessions, record, founding)
 
-_create = SqliteSessions.create
+        return created
 
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     slow = Disk()
-
-    async def create(*arguments: Any) -> None:
-        await slow.create(*arguments)
-
-    monkeypatch.setattr(SqliteSessions, "create", create)
+    for kind in (SqliteSessions, PostgresqlSessions):
+        monkeypatch.setattr(kind, "create", slow.instead_of(kind.create))
     yield slow
     slow.answered.set()
 

@@ -11,6 +11,7 @@ from tests.inside import GatewayInside, gateway_inside
 from tests.integration.test_backup import back_up
 from tests.integration.test_command_line import typed
 from tests.shared import SHARED, ask, fresh_id, shared_gateway
+from tests.stored import IN_A_FILE
 
 pytestmark = SHARED
 
@@ -115,6 +116,7 @@ async def test_a_visitor_keeps_no_key(gateway: GatewayInside) -> None:
         assert (await ask(visitor, "GET", "/api/me/keys")).status == 200
 
 
+@IN_A_FILE
 async def test_erasing_a_person_erases_their_keys_and_a_restore_brings_none_back(
     tmp_path: pathlib.Path,
 ) -> None:

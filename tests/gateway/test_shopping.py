@@ -19,6 +19,7 @@ from tests.inside import gateway_inside
 from tests.mcp_clients import PRODUCT
 from tests.mcp_clients import said as mcp_said
 from tests.shared import SHARED, Answer, ask, eventually, fresh_id, shared_gateway
+from tests.stored import IN_A_FILE
 from tests.streams import state_when
 
 pytestmark = SHARED
@@ -459,6 +460,7 @@ expire_after_seconds = 6000
 """
 
 
+@IN_A_FILE
 async def test_a_conversation_is_erased_from_the_log_before_the_cart_is_forgotten(
     tmp_path: pathlib.Path,
 ) -> None:

@@ -19,6 +19,7 @@ from gateway.principal import Account
 from tests.inside import GatewayInside, gateway_inside
 from tests.integration.test_command_line import typed
 from tests.shared import SHARED, Answer, ask, eventually
+from tests.stored import IN_A_FILE
 
 pytestmark = SHARED
 CONFIG = """
@@ -165,6 +166,7 @@ async def test_the_command_line_says_what_is_wrong(world: World) -> None:
     assert "by is one or more of day, tenant, person" in err
 
 
+@IN_A_FILE
 async def test_it_is_there_after_a_backup_and_a_restore(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path) as gateway:
         call = ModelCall(

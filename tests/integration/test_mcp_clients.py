@@ -23,6 +23,7 @@ from tests.inside import gateway_inside
 from tests.mcp_clients import LINE_ENDS, PRODUCT, cart
 from tests.patience import crowding, soon
 from tests.shared import SHARED, fresh_id, shared_gateway
+from tests.stored import store_in
 
 gateway = shared_gateway()
 pytestmark = SHARED
@@ -139,7 +140,10 @@ async def test_the_conformance_suite_passes_what_applies(
 
 def stdio(directory: pathlib.Path, *arguments: str) -> StdioServerParameters:
     command = ["-m", "gateway", "mcp", "--stdio", "--data-dir", str(directory), *arguments]
-    return StdioServerParameters(command=sys.executable, args=command, cwd=CLIENTS.parent.parent)
+    environment = dict(store_in(directory, "", None))
+    return StdioServerParameters(
+        command=sys.executable, args=command, cwd=CLIENTS.parent.parent, env=environment
+    )
 
 
 Transport = Callable[[pathlib.Path], StdioServerParameters]

@@ -133,6 +133,7 @@ def test_a_broken_file_is_one_mistake(tmp_path: pathlib.Path, text: str) -> None
         ("[files]\nsnapshots_kept = 0", "files.snapshots_kept: Expected `int` >= 1"),
         ("[files]\nlink_seconds = 86400", "files.link_seconds: Expected `int` <= 3600"),
         ("[memory]\nkept_free_percent = 95", "memory.kept_free_percent: Expected `float` <= 90.0"),
+        ("[cluster]\nbeat_seconds = 1", "cluster.lease_seconds: more than four times cluster.beat_seconds"),
     ],
 )
 def test_a_number_out_of_its_bounds_is_refused(tmp_path: pathlib.Path, table: str, mistake: str) -> None:
@@ -370,7 +371,8 @@ def test_what_waits_for_a_restart() -> None:
     workers = {path for path in settings() if path.startswith("workers.")}
     server = {path for path in settings() if path.startswith("server.")}
     assert found == workers | (server - {"server.hosts", "server.ports_host", "server.public_url"}) | {
-        *("applications.enabled", "data_dir", "store", "telemetry.otlp_endpoint"),
+        *("applications.enabled", "data_dir", "store", "store_file", "telemetry.otlp_endpoint"),
+        *("cluster.lease_seconds", "cluster.beat_seconds", "cluster.kill_seconds"),
         *("auth.modes", "auth.secret_file", "auth.old_secret_files"),
         *("limits.events_per_session", "limits.event_bytes_per_session", "limits.session_memory_bytes"),
         *("limits.streams_per_owner", "limits.waiting_streams_per_owner"),
@@ -431,3 +433,13 @@ def test_the_webhooks_secret_is_read_from_its_file_and_never_shown(tmp_path: pat
     config = load(path, environ={})
     assert config.webhook.secret == secret
     assert secret not in shown(config)
+
+
+def test_the_store_may_be_named_by_a_file_and_its_password_is_never_shown(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "store").write_text("postgresql://gateway:hush@db/gateway\n")
+    config = load(environ={}, overrides={"store_file": str(tmp_path / "store")})
+    assert config.store == "postgresql://gateway:hush@db/gateway"
+    assert config.is_on_postgresql
+    assert "hush" not in shown(config)
+    with pytest.raises(ConfigError, match=r"^store_file: /nowhere: No such file"):
+        load(environ={}, overrides={"store_file": "/nowhere"})

@@ -77,6 +77,20 @@ def texts(events: list[Event]) -> list[str]:
     return [event.data.text for event in events if isinstance(event.data, ev.TextDelta)]
 
 
+async def test_while_the_gateway_may_not_work_everything_is_hidden_until_it_is_committed() -> None:
+    store, seen, may = SlowStore(), Seen(), [True]
+    log = await log_of(store, seen)
+    log._may_work = lambda: may[0]
+    log.append(text("a"))
+    may[0] = False
+    log.append(text("b"))
+    may[0] = True
+    log.append(text("c"))
+    assert texts(seen.events) == ["a"]
+    store.commit()
+    assert texts(seen.events) == ["a", "b", "c"]
+
+
 async def test_an_event_is_visible_at_once_and_a_durable_one_when_it_is_committed() -> None:
     store, seen = SlowStore(), Seen()
     log = await log_of(store, seen)

@@ -36,6 +36,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "models.providers",
     ),
     "yarl": ("egress.", "models.providers"),
+    "asyncpg": ("stores.postgresql.",),
     "argon2": ("apps.product_chat.staff",),
     "cryptography": ("auth.tokens", "egress.authority", "egress.vault"),
     "jwt": ("auth.tokens",),

@@ -52,8 +52,10 @@ REMOVE_SECONDS: Final = 1.0
 _PAUSE_SECONDS: Final = 0.005
 _PEAK_FILES: Final = ("memory.max_usage_in_bytes", "memory.limit_in_bytes")
 """Version 1's: memory.failcnt stays 0 on newer kernels."""
-_FREEZERS: Final = {1: ("freezer.state", "THAWED"), 2: ("cgroup.freeze", "0")}
-"""The file that freezes a group, and what thaws it. Version 2 has it in every group (Linux 5.2)."""
+_FREEZERS: Final = {1: ("freezer.state", "THAWED", "FROZEN"), 2: ("cgroup.freeze", "0", "1")}
+"""The file that freezes a group, what thaws it and what freezes it. Version 2 has it in every group (Linux
+5.2).
+"""
 _FREEZER: Final = ("freezer",)
 _NAME: Final = re.compile(r"agent-gateway-(\d+)-[0-9a-f]{8}(?:\.self)?")
 """Of a gateway's groups: its pid is in it (`gateway.workers.walls`)."""
@@ -124,20 +126,33 @@ class Group:
 
     def freezer_file(self) -> str:
         """The file that freezes everything in here; empty if this machine freezes no groups."""
-        return next((file for file, _ in self._freezers() if os.path.exists(file)), "")
+        return next((file for file, _, _ in self._freezers() if os.path.exists(file)), "")
+
+    def is_frozen(self) -> bool:
+        """True if what is in here stands still, or is about to."""
+        return any(read(file).strip() not in ("", thawed) for file, thawed, _ in self._freezers())
+
+    def freeze(self) -> bool:
+        """Stops everything in here; False if it cannot."""
+        file = self.freezer_file()
+        try:
+            write(file, next(frozen for each, _, frozen in self._freezers() if each == file))
+        except (OSError, StopIteration):
+            return False
+        return True
 
     def thaw(self) -> None:
         """So that what is in here can end: in version 1 a frozen process does not even die."""
-        for file, thawed in self._freezers():
+        for file, thawed, _ in self._freezers():
             with contextlib.suppress(OSError):
                 write(file, thawed)
 
-    def _freezers(self) -> Iterator[tuple[str, str]]:
-        """The files that freeze it, and what thaws it there."""
+    def _freezers(self) -> Iterator[tuple[str, str, str]]:
+        """The files that freeze it, what thaws it there and what freezes it."""
         for version, controllers, path in self._places:
             if version == 2 or "freezer" in controllers:
-                name, thawed = _FREEZERS[version]
-                yield f"{path}/{name}", thawed
+                name, thawed, frozen = _FREEZERS[version]
+                yield f"{path}/{name}", thawed, frozen
 
     def events_file(self, controller: str) -> str:
         """The file that counts what a limit refused; empty if the group has no such limit."""

@@ -10,6 +10,8 @@ Guarantees:
   is their subreaper, and a process that is adopted outlived its worker and is killed;
 - it dies with the gateway (end of the socket, parent-death signal) and takes every worker along;
 - where the machine has control groups, each worker is in one of its own, and its end is the group's;
+- a gateway that says until when it may work is held to it: past that, every worker rests, and later ends,
+  whether the gateway runs or not (`worker.forkserver.resting`);
 - garbage on the socket is skipped; a worker that cannot be walled in is reported with words and never runs.
 """
 
@@ -35,12 +37,14 @@ from worker import spec
 from worker.agent import agent
 from worker.forkserver import init, reach, tree
 from worker.forkserver.groups import Group, Groups
+from worker.forkserver.resting import Rest, Rule, Watch
 from worker.sandbox import kernel
 from worker.sandbox import walls as sandbox
 from worker.spec import (
     EndCause,
     Exit,
     Failed,
+    GoOn,
     Ping,
     Pong,
     ProcessEnded,
@@ -87,6 +91,8 @@ class Child:
         self.tree: list[tuple[int, int]] = []
         """(pid, start time) of all that lived below it when it was killed."""
         self.end: Exit | None = None
+        self.rest: Rest | None = None
+        """While it rests."""
 
 
 class ForkServer:
@@ -101,6 +107,9 @@ class ForkServer:
         self._buffer = bytearray(DATAGRAM_BYTES)
         self._poll = select.poll()
         self._is_open = True
+        self._watch = Watch()
+        self._rule: Rule = "go"
+        """What the workers were last told."""
         self._woken, self._waking = os.pipe()
 
     def run(self) -> None:
@@ -135,12 +144,34 @@ class ForkServer:
             elif (child := self._by_report.get(fd)) is not None:
                 self._read_report(child)
         self._reap()
+        if self._watch.is_on:
+            self._hold_to_its_word()
         self._go_on_killing()
 
     def _pause(self) -> int | None:
         """While something is being killed, it is looked after; otherwise there is nothing to do but wait."""
-        is_killing = any(child.killed_at is not None for child in self._children.values())
-        return KILL_PAUSE_MILLISECONDS if is_killing else None
+        if any(child.killed_at is not None for child in self._children.values()):
+            return KILL_PAUSE_MILLISECONDS
+        return self._watch.pause(time.monotonic_ns())
+
+    def _hold_to_its_word(self) -> None:
+        """Lets the workers rest, go on or end, by what the gateway said last."""
+        before, self._rule = self._rule, self._watch.rule(time.monotonic_ns())
+        rule = self._rule
+        if rule == "go" == before:
+            return
+        for child in [child for child in self._children.values() if child.killed_at is None]:
+            if rule == "end":
+                self._stop(Stop(id=child.id, cause="lease"))
+            elif rule == "rest":
+                self._rest(child)
+            elif child.rest is not None:
+                child.rest.end()
+                child.rest = None
+
+    def _rest(self, child: Child) -> None:
+        child.rest = child.rest or Rest(child.pid, has_init=child.has_init, group=child.group)
+        child.rest.hold()
 
     def _leave(self, _number: int, _frame: FrameType | None) -> None:
         self._is_open = False
@@ -181,10 +212,14 @@ class ForkServer:
             self._send(Pong())
         elif isinstance(order, Stop):
             self._stop(order)
+        elif isinstance(order, GoOn):
+            self._watch.hear(order)
         elif isinstance(order, Reach):
             self._reach(order, fds)
         elif len(fds) != _descriptors(order) or order.id in self._children or end < 0:
             self._send(Failed(id=order.id, words="The order for this worker was not complete."))
+        elif self._watch.rule(time.monotonic_ns()) == "end":
+            self._send(Failed(id=order.id, words="This gateway may start no agent: it has lost its place."))
         else:
             self._spawn(order, memoryview(self._buffer)[end + 1 : size], fds)
 
@@ -218,7 +253,10 @@ class ForkServer:
         """An init is one process more than the agent may have."""
         processes = order.processes + order.has_init if order.processes else 0
         return self._groups.make(
-            order.id, memory_bytes=order.memory_bytes, processes=processes, is_freezable=order.is_freezable
+            order.id,
+            memory_bytes=order.memory_bytes,
+            processes=processes,
+            is_freezable=order.is_freezable or self._watch.is_on,
         )
 
     def _read_report(self, child: Child) -> None:
@@ -272,15 +310,21 @@ class ForkServer:
         if child is None:
             return
         child.cause = child.cause or order.cause
+        if order.is_gentle and child.rest is None:
+            if child.group is not None:
+                child.group.thaw()
+            _signal(child.pid, signal.SIGTERM)
+        elif child.killed_at is None:
+            self._kill(child)
+
+    def _kill(self, child: Child) -> None:
+        child.killed_at = time.monotonic()
+        child.tree = [(pid, tree.start_time(pid)) for pid in tree.descendants(child.pid)]
+        if child.rest is not None:
+            child.rest.kill()  # before it thaws: it must not go on
+        _signal(child.pid, _last_signal(child))
         if child.group is not None:
             child.group.thaw()
-        if order.is_gentle:
-            _signal(child.pid, signal.SIGTERM)
-            return
-        if child.killed_at is None:
-            child.killed_at = time.monotonic()
-            child.tree = [(pid, tree.start_time(pid)) for pid in tree.descendants(child.pid)]
-            _signal(child.pid, _last_signal(child))
 
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):

@@ -32,7 +32,12 @@ def descendants(pid: int) -> list[int]:
 
 def is_alive(pid: int) -> bool:
     """Whether a process runs (a zombie does not)."""
-    return _stat(pid)[:1] not in ([b"Z"], [b"X"], [])
+    return state(pid) not in (b"Z", b"X", b"")
+
+
+def state(pid: int) -> bytes:
+    """One letter, such as `S` for sleeping or `T` for stopped; empty if it is gone."""
+    return next(iter(_stat(pid)), b"")
 
 
 def start_time(pid: int) -> int:

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from agent_gateway_notes.facts import NoteAdded
 from agent_gateway_notes.settings import NotesConfig
-from agent_gateway_notes.store import MemoryNotes, Note, SqliteNotes, keep
+from agent_gateway_notes.store import AnyNotes, Note, keep
 from gateway.errors import BadRequest, GatewayError
 from gateway.extension import (
     Answer,
@@ -72,7 +72,7 @@ def open_notes(context: Context) -> Faces:
 class Handlers:
     """The operations."""
 
-    def __init__(self, context: Context, store: SqliteNotes | MemoryNotes) -> None:
+    def __init__(self, context: Context, store: AnyNotes) -> None:
         self._context = context
         self._store = store
 
@@ -125,7 +125,7 @@ class NoteTools(Toolset):
     name = "notes"
     instructions = "Take a note of what somebody may want to find again."
 
-    def __init__(self, context: Context, store: SqliteNotes | MemoryNotes) -> None:
+    def __init__(self, context: Context, store: AnyNotes) -> None:
         self._context = context
         self._store = store
 

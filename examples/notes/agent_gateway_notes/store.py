@@ -1,4 +1,4 @@
-"""Notes in the gateway's store: a table in its SQLite file, or a list if it keeps nothing.
+"""Notes in the gateway's store: a table in its SQLite file or on PostgreSQL, or a list if it keeps nothing.
 
 The store is an observer, too: notes go with their session.
 """
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from agent_gateway_notes.errors import TooManyNotes
-from gateway.extension import ConversationKey, Database, Observer, Tables
+from gateway.extension import ConversationKey, Database, Observer, PostgresqlDatabase, Statements, Tables
 
 
 class Note(Struct, frozen=True):
@@ -75,6 +75,48 @@ def _rows(connection: sqlite3.Connection, key: ConversationKey) -> list[Any]:
     ).fetchall()
 
 
+class PostgresqlNotes(Observer):
+    """`Notes` in a table on PostgreSQL. What is given to `transact` may run again after it was undone, so it
+    changes nothing but the database.
+    """
+
+    def __init__(self, database: PostgresqlDatabase) -> None:
+        self._database = database
+
+    async def add(self, key: ConversationKey, text: str, *, at: int, most: int) -> Note:
+        async def act(connection: Statements) -> Note:
+            count = "SELECT count(*) FROM notes WHERE owner = $1 AND session_id = $2"
+            if await connection.fetchval(count, key.owner, key.conversation) >= most:
+                raise TooManyNotes
+            added = await connection.fetchval(
+                "INSERT INTO notes (owner, session_id, created_at, text) VALUES ($1, $2, $3, $4)"
+                " RETURNING id",
+                *(key.owner, key.conversation, at, text),
+            )
+            return Note(added, at, text)
+
+        return await self._database.transact(act)
+
+    async def all(self, key: ConversationKey) -> Sequence[Note]:
+        query = "SELECT id, created_at, text FROM notes WHERE owner = $1 AND session_id = $2 ORDER BY id"
+        rows = await self._database.query(
+            lambda connection: connection.fetch(query, key.owner, key.conversation)
+        )
+        return [Note(*row) for row in rows]
+
+    async def moved(self, old: ConversationKey, new: ConversationKey) -> None:
+        await self._change(
+            "UPDATE notes SET owner = $1, session_id = $2 WHERE owner = $3 AND session_id = $4", new, old
+        )
+
+    async def erased(self, key: ConversationKey, *, reason: str) -> None:
+        await self._change("DELETE FROM notes WHERE owner = $1 AND session_id = $2", key)
+
+    async def _change(self, statement: str, *keys: ConversationKey) -> None:
+        values = [value for key in keys for value in (key.owner, key.conversation)]
+        await self._database.transact(lambda connection: connection.execute(statement, *values))
+
+
 class MemoryNotes(Observer):
     """`Notes` in a dictionary."""
 
@@ -101,6 +143,11 @@ class MemoryNotes(Observer):
         self._notes.pop(key, None)
 
 
-def keep(tables: Tables) -> SqliteNotes | MemoryNotes:
+AnyNotes = SqliteNotes | PostgresqlNotes | MemoryNotes
+
+
+def keep(tables: Tables) -> AnyNotes:
     """The store, which is the observer of its own rows."""
+    if isinstance(tables, PostgresqlDatabase):
+        return PostgresqlNotes(tables)
     return SqliteNotes(tables) if isinstance(tables, Database) else MemoryNotes()

@@ -11,9 +11,7 @@ While a person has taken over, the agent is not asked; it hears of what was said
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -22,30 +20,20 @@ from gateway.apps.product_chat.briefing import Briefings
 from gateway.apps.product_chat.catalogue import ChatProduct, Products
 from gateway.apps.product_chat.drafts import Draft, PostedMessage
 from gateway.apps.product_chat.errors import ChatClosed, ChatIdTaken, ChatNotFound, UnknownProduct
-from gateway.apps.product_chat.frames import ASSISTANT
 from gateway.apps.product_chat.hours import OpeningHours
 from gateway.apps.product_chat.notices import Notices
+from gateway.apps.product_chat.numbering import SYSTEM, Numbering, spam_of
 from gateway.apps.product_chat.posting import Posting, posting_of
 from gateway.apps.product_chat.rates import Rates
 from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.apps.product_chat.store import ProductSession, ProductStore
 from gateway.events import facts as ev
 from gateway.events.facts import Event, iso
-from gateway.events.fold import Message
 from gateway.extension import Account, Context, MemoryBuckets, Observer, Principal, Session, tenant_of
 
-VISITOR: Final = "Visitor"
-SYSTEM: Final = "System"
 SUPPORT: Final = "support"
 AWAY_AGAIN_MILLISECONDS: Final = 12 * 3600 * 1000
 """A visitor is told so once a night."""
-REPEATS: Final = 5
-"""Messages of a visitor that a new one is compared with."""
-_SENDERS: Final[dict[str, tuple[facts.PosterType, str]]] = {
-    "user": ("customer", VISITOR),
-    "agent": ("assistant", ASSISTANT),
-    "system": ("system", SYSTEM),
-}
 
 
 class Desk(Observer):
@@ -61,20 +49,15 @@ class Desk(Observer):
         self.hours = OpeningHours(self._settings, wall_ms=context.wall_ms)
         self.rates = Rates(self._settings, MemoryBuckets(context.monotonic))
         self._manager = context.sessions
-        self._numbers: Iterator[int] = itertools.count(1)
+        self._numbering = Numbering(store.numbers)
         self._opening: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._pending: set[tuple[str, str]] = set()
-        """Messages whose numbers are on their way into the log."""
-
-    async def open(self) -> None:
-        """Numbers go on after the largest that there ever was."""
-        self._numbers = itertools.count(await self.store.last_message_id() + 1)
 
     def _settings(self) -> ProductsConfig:
         return self._context.settings(ProductsConfig)
 
     def close(self) -> None:
         """Lets go of what is known of the shop."""
+        self._numbering.close()
         self._briefings.knowledge.close()
 
     # -- chats ------------------------------------------------------------------------------------------
@@ -146,15 +129,15 @@ class Desk(Observer):
         product = await self._catalogue().find(chat.product_id)
         context = await self._briefings.context(text, product)
         session, posting = await self._writable(chat)
+        post = await self._post(session, draft, text, sender=("customer", draft.name or posting.customer))
         if (known := _known(posting, draft)) is not None:
             return PostedMessage(known, text != draft.text)
-        post = self._post(session, draft, text, sender=("customer", draft.name or _customer(posting)))
         asks, was = words.asks_for_person(text), posting.priority
         status = _reopened(posting, is_urgent=asks)
         also: list[ev.EventData] = [post] if status is None else [status, post]
         account = Account(chat.owner, session.record.key, key_id)
         is_command = words.command_of(text) in self._settings().commands
-        with self._coming(session, post):
+        with self._numbering.coming(session, post):
             await session.chat(
                 text, account=account, message_id=post.message_id, also=also, context=context,
                 is_command=is_command,
@@ -184,8 +167,9 @@ class Desk(Observer):
         ):
             return
         text = self.hours.away
-        post = self._post(session, Draft(text=text, message_type=facts.AWAY), text, sender=("system", SYSTEM))
-        with self._coming(session, post):
+        draft = Draft(text=text, message_type=facts.AWAY)
+        post = await self._post(session, draft, text, sender=("system", SYSTEM))
+        with self._numbering.coming(session, post):
             await session.note(ev.MessageAdded(post.message_id, "system", text), post)
 
     async def say_as_staff(
@@ -199,8 +183,8 @@ class Desk(Observer):
         name = draft.name or principal.subject
         if posting.person is None:
             await self.take_over(chat, name)
-        post = self._post(session, draft, text, sender=("admin", name), sender_id=principal.subject)
-        with self._coming(session, post):
+        post = await self._post(session, draft, text, sender=("admin", name), sender_id=principal.subject)
+        with self._numbering.coming(session, post):
             await session.answer_as_person(post.message_id, text, post)
         return PostedMessage(post.post_id, text != draft.text)
 
@@ -208,8 +192,8 @@ class Desk(Observer):
         """A notice to everybody in the chat."""
         text = words.message_text(draft.text)
         session, _ = await self._writable(chat)
-        post = self._post(session, draft, text, sender=("system", draft.name or SYSTEM))
-        with self._coming(session, post):
+        post = await self._post(session, draft, text, sender=("system", draft.name or SYSTEM))
+        with self._numbering.coming(session, post):
             await session.note(ev.MessageAdded(post.message_id, "system", text), post)
         return PostedMessage(post.post_id, text != draft.text)
 
@@ -222,20 +206,7 @@ class Desk(Observer):
             raise ChatClosed
         return session, posting
 
-    @contextlib.contextmanager
-    def _coming(self, session: Session, post: facts.ChatPost) -> Iterator[None]:
-        """The message and its number go into the log together, but may become visible one after the other:
-        meanwhile nobody gives it another number.
-        """
-        name = (session.record.key, post.message_id)
-        self._pending.add(name)
-        try:
-            yield
-        except BaseException:
-            self._pending.discard(name)
-            raise
-
-    def _post(
+    async def _post(
         self,
         session: Session,
         draft: Draft,
@@ -244,7 +215,7 @@ class Desk(Observer):
         sender: tuple[facts.PosterType, str],
         sender_id: str | None = None,
     ) -> facts.ChatPost:
-        number = next(self._numbers)
+        number = await self._numbering.next(session)
         mark = "sp" if sender[0] == "system" else "p"
         return facts.ChatPost(
             number,
@@ -255,7 +226,7 @@ class Desk(Observer):
             message_type=words.short(draft.message_type, most=words.KIND_CHARACTERS) or "text",
             client_id=draft.client_id,
             connection_id=draft.connection_id,
-            spam_score=_spam(session, text) if sender[0] == "customer" else 0,
+            spam_score=spam_of(session, text) if sender[0] == "customer" else 0,
         )
 
     # -- what the staff does ----------------------------------------------------------------------------
@@ -302,36 +273,11 @@ class Desk(Observer):
             return
         match event.data if event is not None else None:
             case None | ev.MessageAdded() | ev.TurnEnded() | ev.TurnInterrupted() | facts.ChatOpened():
-                asyncio.get_running_loop().call_soon(self._number, session)
+                self._numbering.soon(session)
             case facts.ChatPost() as post:
-                self._pending.discard((session.record.key, post.message_id))
+                self._numbering.arrived(session, post)
         if event is not None:
             self._notify(session, posting, event)
-
-    def _number(self, session: Session) -> None:
-        posting, key = posting_of(session.fold), session.record.key
-        if posting is None or session.log.is_closed:
-            return
-        posts = []
-        for message in posting.unposted(session.fold.messages):
-            if (key, message.id) not in self._pending:
-                self._pending.add((key, message.id))
-                posts.append(self._numbered(session, posting, message))
-        if posts:
-            session.log.append(*posts, durable=True)
-
-    def _numbered(self, session: Session, posting: Posting, message: Message) -> facts.ChatPost:
-        kind, name = _SENDERS[message.sender]
-        text = str(message.text)
-        is_customer = kind == "customer"
-        return facts.ChatPost(
-            next(self._numbers),
-            message.id,
-            kind,
-            _customer(posting) if is_customer else name,
-            text,
-            spam_score=_spam(session, text) if is_customer else 0,
-        )
 
     def _notify(self, session: Session, posting: Posting, event: Event) -> None:
         tenant = tenant_of(session.record.owner)
@@ -356,7 +302,7 @@ class Desk(Observer):
                     tenant,
                     {
                         "type": "session_status", **where, **status, "assigned_to": posting.person,
-                        "customer_name": _customer(posting),
+                        "customer_name": posting.customer,
                     },
                 )  # fmt: skip
 
@@ -364,10 +310,6 @@ class Desk(Observer):
 def is_staff_of(principal: Principal, chat: ProductSession) -> bool:
     """Whether somebody may answer as a person in this chat."""
     return SUPPORT in principal.scopes and principal.tenant == chat.tenant
-
-
-def _customer(posting: Posting) -> str:
-    return posting.opened.customer_name or VISITOR
 
 
 def _known(posting: Posting, draft: Draft) -> int | None:
@@ -381,8 +323,3 @@ def _reopened(posting: Posting, *, is_urgent: bool) -> facts.ChatStatus | None:
     if (status, priority) == (posting.status, posting.priority):
         return None
     return facts.ChatStatus(status, posting.person, priority)
-
-
-def _spam(session: Session, text: str) -> int:
-    before = [str(m.text) for m in session.fold.messages[-4 * REPEATS :] if m.sender == "user"][-REPEATS:]
-    return words.spam_score(text, repeats=before.count(text))

@@ -20,10 +20,11 @@ from gateway.apps.product_chat.sockets import ProductSockets
 from gateway.apps.product_chat.staff import StaffFace
 from gateway.apps.product_chat.stats import SocketStats
 from gateway.apps.product_chat.store import MemoryProducts, ProductStore
+from gateway.apps.product_chat.store_postgresql import PostgresqlProducts
 from gateway.apps.product_chat.store_sqlite import SqliteProducts
 from gateway.apps.product_chat.visitors import ChatKeys
 from gateway.apps.product_chat.widget import WidgetFace
-from gateway.extension import Context, Database, Faces, Operation, Tables
+from gateway.extension import Context, Database, Faces, Operation, PostgresqlDatabase, Tables
 
 PAGES: Final = {"/inbox": "inbox.html", "/demo/product": "demo.html"}
 WIDGET: Final = "widget.js"
@@ -42,7 +43,6 @@ def open_chats(context: Context) -> Faces:
 
     @contextlib.asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        await desk.open()
         try:
             yield
         finally:
@@ -69,6 +69,8 @@ def open_chats(context: Context) -> Faces:
 
 def open_products(tables: Tables) -> ProductStore:
     """The product chats in a store."""
+    if isinstance(tables, PostgresqlDatabase):
+        return PostgresqlProducts(tables)
     return SqliteProducts(tables) if isinstance(tables, Database) else MemoryProducts(tables)
 
 

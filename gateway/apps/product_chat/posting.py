@@ -14,6 +14,8 @@ from gateway.apps.product_chat.facts import AWAY, ChatOpened, ChatPost, ChatPrio
 from gateway.events.facts import EventData
 from gateway.events.fold import ChatState, FoldPart
 
+VISITOR = "Visitor"
+"""Who gave no name."""
 CUT_MARK = ".cut"
 """How the ids of messages end that say an answer was cut: a visitor sees who took over instead."""
 
@@ -49,11 +51,18 @@ class Posting:
         """Who has taken over from the agent."""
         self.away_at = 0
         """When the visitor last read that nobody is there."""
+        self.last = 0
+        """The largest number of a message."""
         self.clients: dict[str, int] = {}
         """The client's own names of messages that it sent, and their numbers."""
         self._posted: set[str] = set()
         self._done = 0
         """So many messages of the conversation, from its start, need no number any more."""
+
+    @property
+    def customer(self) -> str:
+        """The visitor's name."""
+        return self.opened.customer_name or VISITOR
 
     @property
     def about(self) -> str:
@@ -68,6 +77,7 @@ class Posting:
             return
         if data.message_type == AWAY:
             self.away_at = at
+        self.last = max(self.last, data.post_id)
         self._posted.add(data.message_id)
         if data.client_id is not None:
             self.clients[data.client_id] = data.post_id

@@ -7,6 +7,7 @@ tests/contract/test_products.py.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -76,8 +77,10 @@ URGENT_FIRST: Final = {"urgent": 0, "normal": 1}
 class ProductStore(Protocol):
     """See the module. Every method may raise StoreFailed."""
 
-    async def last_message_id(self) -> int:
-        """The largest number that a message ever had."""
+    async def numbers(self) -> range:
+        """Numbers for messages, larger than all that were given before, by any gateway on this store; nobody
+        else is given them.
+        """
 
     async def find(self, session_id: str) -> ProductSession | None:
         """The chat of this id."""
@@ -194,8 +197,8 @@ class MemoryProducts:
             unread_count=sum(row.sender_type == CUSTOMER and not row.is_read for row in rows),
         )
 
-    async def last_message_id(self) -> int:
-        return self._last_message
+    async def numbers(self) -> range:
+        return range(self._last_message + 1, sys.maxsize)
 
     async def find(self, session_id: str) -> ProductSession | None:
         keys = (key for key, chat in self._chats.items() if chat.session_id == session_id)

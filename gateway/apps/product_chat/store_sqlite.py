@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import sys
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -42,9 +43,11 @@ class SqliteProducts:
         self._store = store
         store.project(PROJECTED, project)
 
-    async def last_message_id(self) -> int:
+    async def numbers(self) -> range:
+        """All that there are: one gateway uses the file."""
         query = "SELECT max(seq) FROM sqlite_sequence WHERE name = 'product_chat_messages'"
-        return await self._store.read(lambda c: int(c.execute(query).fetchone()[0] or 0))
+        last = await self._store.read(lambda c: int(c.execute(query).fetchone()[0] or 0))
+        return range(last + 1, sys.maxsize)
 
     async def find(self, session_id: str) -> ProductSession | None:
         found = await self._chats("WHERE c.session_id = ?", session_id)

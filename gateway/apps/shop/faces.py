@@ -15,19 +15,18 @@ from gateway.apps.shop.cart import Shop, bounds_of
 from gateway.apps.shop.catalog import SHIPPED, Catalogue, decimals
 from gateway.apps.shop.facts import CartChanged
 from gateway.apps.shop.keeping import Keeper
+from gateway.apps.shop.opening import open_carts
 from gateway.apps.shop.settings import ShopConfig
-from gateway.apps.shop.store import Bounds, Cart, ShopStore
-from gateway.apps.shop.store_memory import MemoryShopStore
-from gateway.apps.shop.store_sqlite import SqliteShopStore
+from gateway.apps.shop.store import Cart
 from gateway.apps.shop.tools import ShopTools
 from gateway.errors import RouteNotFound
-from gateway.extension import Context, ConversationKey, Database, Faces, Tables
+from gateway.extension import Context, ConversationKey, Faces
 
 PICTURE_SECONDS: Final = 3_600
 
 
 def open_shop(context: Context) -> Faces:
-    """The shop over the gateway's store: in the same file, or in memory like it."""
+    """The shop over the gateway's store: in the same database, or in memory like it."""
     settings = context.settings(ShopConfig)
     directory = pathlib.Path(settings.stores_dir).expanduser() if settings.stores_dir else SHIPPED
     store = open_carts(context.tables, bounds=bounds_of(settings))
@@ -51,13 +50,6 @@ def open_shop(context: Context) -> Faces:
         observers=(Keeper(store),),
         public=shop,
     )
-
-
-def open_carts(tables: Tables, *, bounds: Bounds) -> ShopStore:
-    """The shop's own tables in a store."""
-    if isinstance(tables, Database):
-        return SqliteShopStore(tables, bounds=bounds)
-    return MemoryShopStore(bounds=bounds)
 
 
 class Pictures:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from gateway.apps.shop.opening import open_carts
 from gateway.apps.shop.store import ShopStore
-from gateway.apps.shop.store_memory import MemoryShopStore
-from gateway.apps.shop.store_sqlite import SqliteShopStore
-from gateway.extension import ConversationKey, Database, Observer, Tables
+from gateway.extension import ConversationKey, Observer, Tables
 
 log = logging.getLogger(__name__)
 
@@ -36,4 +35,4 @@ class Keeper(Observer):
 
 def keep(tables: Tables) -> Keeper:
     """The keeper of what is stored."""
-    return Keeper(SqliteShopStore(tables) if isinstance(tables, Database) else MemoryShopStore())
+    return Keeper(open_carts(tables))

@@ -17,6 +17,8 @@ from gateway.stores.memory.tenants import MemoryTenants
 class MemoryStore:
     """`Store` in dictionaries."""
 
+    is_shared = False
+
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         """`max_events`, `max_bytes`: of each session; the oldest events are dropped past them."""
         self.logs = MemoryLogs(max_events=max_events, max_bytes=max_bytes)
@@ -54,6 +56,10 @@ class MemoryStore:
         self.ledger.forget_session(key)
         self.labels.drop(key)
         self.tables.dropped(key)
+
+    async def size_bytes(self) -> int:
+        """Nothing is on a disk."""
+        return 0
 
     async def open(self) -> None:
         """Nothing to do."""

@@ -108,3 +108,15 @@ def _set_aside(path: pathlib.Path, error: sqlite3.Error) -> None:
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
     log.critical("THE DATABASE IS DAMAGED (%s). It is kept as %s; a new, empty one is begun.", error, aside)
+
+
+def size_bytes(path: pathlib.Path) -> int:
+    """How large the file is, with its journal."""
+    return sum(_size(pathlib.Path(f"{path}{end}")) for end in ("", "-wal"))
+
+
+def _size(path: pathlib.Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

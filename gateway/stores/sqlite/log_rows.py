@@ -1,14 +1,12 @@
 """Logs as rows of SQLite: where events arrive (`tail`), where they stay (`events`, and `large`), and how they
-are read.
+are read. What a row holds: stores/packing.py.
 
 A commit appends to `tail`, a row for the neighbours of each log in it; `settle` moves everything from there
-to `events`, where a log's rows lie together. A row is named by the last seq in it, so that a cursor inside it
-finds it.
+to `events`, where a log's rows lie together.
 
 An event too large to be copied is written to `large` in pieces and is never moved.
 
-Guarantees: a log reads the same from any table, and while its rows move; a row that was written twice, by
-a try that was thought to have failed, is read once.
+Guarantees: a log reads the same from any table, and while its rows move.
 """
 
 from __future__ import annotations
@@ -16,18 +14,14 @@ from __future__ import annotations
 import contextlib
 import heapq
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
-
-import msgspec
-from msgspec import Raw
 
 from gateway.events.compaction import Compactor, Survey
 from gateway.events.facts import LARGE_BYTES, Event
+from gateway.stores.packing import Row, ends_a_turn, events_above, next_page, rows_of
 from gateway.stores.sessions import Forking
 
-ROW_BYTES: Final = 900
-"""A longer row of neighbours would not fit into SQLite's page of 4 KiB with three others, and spill."""
 COMPACT_BATCH: Final = 5_000
 """Events compacted in one transaction, about: others' commits wait for it. A turn is never split."""
 
@@ -37,18 +31,12 @@ FORK_BYTES: Final = 1024 * 1024
 READ_ROWS: Final = 500
 """Rows that are compacted at a time: so much is in memory, and what is not complete."""
 
-Row = tuple[int, int, int, bytes]
-"""session, seq, at, body"""
-
 _OF_WHAT_WAS_WRITTEN: Final = frozenset(
     {
         *(sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH),
         *(sqlite3.SQLITE_MISUSE, sqlite3.SQLITE_RANGE),
     }
 )
-
-_encode = msgspec.json.Encoder().encode
-_neighbours = msgspec.json.Decoder(list[tuple[int, int, Raw]]).decode
 
 _APPEND: Final = "INSERT INTO tail (session, seq, at, body) VALUES (?, ?, ?, ?)"
 _INSERT: Final = "INSERT INTO events (session, seq, at, body) VALUES (?, ?, ?, ?)"
@@ -97,41 +85,19 @@ def is_of_the_file(error: Exception) -> bool:
     return isinstance(error, sqlite3.OperationalError)
 
 
-def rows_of(session: int, events: Sequence[Event]) -> list[Row]:
-    """Events of one log, in order, as rows."""
-    rows: list[Row] = []
-    start = size = 0
-    for index, event in enumerate(events):
-        length = len(event.body)
-        if size + length > ROW_BYTES and index > start:
-            rows.append(_row(session, events[start:index]))
-            start, size = index, 0
-        size += length
-    if start < len(events):
-        rows.append(_row(session, events[start:]))
-    return rows
-
-
-def _row(session: int, run: Sequence[Event]) -> Row:
-    first, last = run[0], run[-1]
-    if first is last:
-        return session, last.seq, last.at, last.body
-    return session, last.seq, first.at, _encode([(event.seq, event.at, Raw(event.body)) for event in run])
-
-
-def _events_of(seq: int, at: int, body: bytes) -> list[Event]:
-    """A row's events. Raises msgspec.MsgspecError if it cannot be read."""
-    if not body.startswith(b"["):
-        return [Event.stored(seq, at, body)]
-    return [Event.stored(number, when, bytes(raw)) for number, when, raw in _neighbours(body)]
-
-
 # -- writing ----------------------------------------------------------------------------------------------
 
 
 def append(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """Adds rows where they arrive."""
     connection.executemany(_APPEND, [row for row in rows if not _stays(row)])
+    for row in filter(_stays, rows):
+        _append_large(connection, *row)
+
+
+def put(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Adds rows where they stay."""
+    connection.executemany(_INSERT, [row for row in rows if not _stays(row)])
     for row in filter(_stays, rows):
         _append_large(connection, *row)
 
@@ -211,28 +177,11 @@ def read(
     connection: sqlite3.Connection, session: int, *, after: int, limit: int, max_bytes: int
 ) -> list[Event]:
     """The next events of a log above a cursor: at most so many, and no more bytes, but for the first."""
-    found: list[Event] = []
-    size = 0
     rows = connection.execute(_READ, (session, after, limit))
     try:
-        for event in _above(after, rows):
-            size += event.size_bytes
-            if found and size > max_bytes:
-                break
-            found.append(event)
-            if len(found) == limit:
-                break
+        return next_page(after, rows, limit=limit, max_bytes=max_bytes)
     finally:
         rows.close()
-    return found
-
-
-def _above(after: int, rows: Iterable[tuple[int, int, bytes]]) -> Iterator[Event]:
-    for row in rows:
-        for event in _events_of(*row):
-            if event.seq > after:
-                after = event.seq
-                yield event
 
 
 def last_seq(connection: sqlite3.Connection, session: int) -> int:
@@ -280,7 +229,7 @@ def _survey(
             if count >= COMPACT_BATCH and has_ended:
                 return survey, stop, False
             count, stop = count + 1, seq
-            has_ended = event is not None and _ends_a_turn(event)
+            has_ended = event is not None and ends_a_turn(event)
             if event is None:
                 survey.cut()
             else:
@@ -340,14 +289,12 @@ def _rows(connection: sqlite3.Connection, session: int, after: int) -> Iterator[
                 yield _StoredRow(seq, [(seq, None)] if seq > seen else [], is_large=True)
                 seen = max(seen, seq)
                 continue
-            found: list[tuple[int, Event | None]] = [(e.seq, e) for e in _above(seen, [(seq, at, body)])]
+            found: list[tuple[int, Event | None]] = [
+                (e.seq, e) for e in events_above(seen, [(seq, at, body)])
+            ]
             seen = found[-1][0] if found else seen
             yield _StoredRow(seq, found, is_large=False)
 
 
 def _insert(connection: sqlite3.Connection, session: int, events: Sequence[Event]) -> None:
     connection.executemany(_INSERT, rows_of(session, events))
-
-
-def _ends_a_turn(event: Event) -> bool:
-    return event.type in ("turn_ended", "turn_interrupted")

@@ -21,40 +21,29 @@ import logging
 import sqlite3
 import threading
 import time
-from typing import Final, NamedTuple
+from typing import Final
 
 from gateway.errors import GatewayError
 from gateway.events import facts as ev
 from gateway.events.facts import Event
-from gateway.events.texts import ENDS, Texts
+from gateway.events.texts import ENDS
+from gateway.stores import searching, stretches
 from gateway.stores.database import Database
 from gateway.stores.grams import probes
-from gateway.stores.search import (
-    PER_SESSION,
-    TITLES_MOST,
-    Match,
-    Matches,
-    SearchPlace,
-    match_of,
-    title_match,
-)
+from gateway.stores.search import Matches, SearchPlace
+from gateway.stores.searching import EVER, SESSIONS_AT_ONCE, Candidate, Reading, Start
 from gateway.stores.sqlite import log_rows
-from gateway.stores.sqlite.search_index import PAGE_BYTES, PAGE_EVENTS, Gathering, keep
+from gateway.stores.sqlite.search_index import begin, keep
+from gateway.stores.stretches import Gathering
 
 log = logging.getLogger(__name__)
 
-SESSIONS_AT_ONCE: Final = 200
-"""Sessions whose filters are looked at in one go of the reading thread, about a millisecond."""
-TITLES_AT_ONCE: Final = 1_000
-TEXT_KEPT: Final = 1_000_000
-"""Characters of a stretch that is searched are in memory at once, about."""
 SWEPT_AT_ONCE: Final = 500
 SLICE_SECONDS: Final = 0.002
 """How long one call of `index` gathers, about; others of this process run meanwhile only if they need no
 Python."""
 INDEX_SESSIONS: Final = 100
 """So many are kept with one commit."""
-_EVER: Final = 2**62
 
 _LAST: Final = (
     "max(coalesce((SELECT max(seq) FROM events WHERE session = sessions.id), 0),"
@@ -77,17 +66,10 @@ _STRETCHES: Final = (
 _BEHIND: Final = (
     "SELECT value, ifnull(through, 0) FROM json_each(?) LEFT JOIN search_marks ON session = value"
 )
+_WITHDRAWN: Final = (
+    "SELECT session, message_id FROM search_withdrawn WHERE session IN (SELECT value FROM json_each(?))"
+)
 _PROBE: Final = "instr(?, substr(grams, 1 + ((? % (length(grams) * 8)) >> 3), 1))"
-
-
-class _Candidate(NamedTuple):
-    row_id: int
-    session_id: str
-    title: str | None
-    at: int
-    key: str
-    stretches: list[tuple[int, int]]
-    """(after, through), the last one first."""
 
 
 class SqliteSearch:
@@ -102,13 +84,13 @@ class SqliteSearch:
         """The same of logs of which something is complete: what `index` does next."""
         self._running: set[int] = set()
         """Rows of logs in which a turn runs, for the thread that writes."""
-        self._unswept = _EVER
+        self._unswept = EVER
         """Rows with this id and below were not compared with their marks since the store was opened."""
         self._queue: list[int] = []
         self._gathering: Gathering | None = None
         self._gathered: list[Gathering] = []
         """What is kept with the next commit."""
-        self._below = _EVER
+        self._below = EVER
         """What `_unswept` becomes once the queue is empty."""
         database.project((ev.TurnStarted,), self._begun)
         database.project((ev.MessageAdded, ev.TurnEnded, ev.TurnInterrupted), self._complete)
@@ -182,9 +164,9 @@ class SqliteSearch:
         while (self._gathering or self._queue) and time.monotonic() < end:
             if self._gathering is None:
                 self._gathering = Gathering(self._queue.pop())
-                self._gathering.begin(connection)
+                begin(connection, self._gathering)
             if not self._gathering.is_enough:
-                self._gathering.page(connection)
+                self._gathering.add(_page(connection, self._gathering))
             if self._gathering.is_enough:
                 one, self._gathering = self._gathering, None
                 self._gathered.append(one)
@@ -227,9 +209,9 @@ class SqliteSearch:
             for one in (one for one in done if one.is_kept):
                 if one.is_open:
                     self._said.setdefault(one.row_id, one.cursor)
-                if self._said.get(one.row_id, _EVER) <= one.mark:
+                if self._said.get(one.row_id, EVER) <= one.mark:
                     del self._said[one.row_id]
-                if one.is_done and self._ended.get(one.row_id, _EVER) <= one.cursor:
+                if one.is_done and self._ended.get(one.row_id, EVER) <= one.cursor:
                     del self._ended[one.row_id]
         if not self._queue and self._below < self._unswept:
             self._unswept = self._below
@@ -237,7 +219,7 @@ class SqliteSearch:
     def _give_up(self, row_id: int) -> None:
         with self._lock:
             self._ended.pop(row_id, None)
-            self._said[row_id] = _EVER
+            self._said[row_id] = EVER
 
     def _is_behind(self, row_id: int) -> bool:
         return row_id in self._said or row_id <= self._unswept
@@ -247,142 +229,53 @@ class SqliteSearch:
     async def find(
         self, owner: str, words: tuple[str, ...], *, place: SearchPlace | None, limit: int, seconds: float
     ) -> Matches:
-        deadline = time.monotonic() + seconds
-        matches = await self._titles(owner, words) if place is None else []
-        at, key, resumed = await self._start(owner, place)
-        before, op = (place.before if place else _EVER), ">="
-        while page := await self._page(owner, (at, key, op), words):
-            for one in page:
-                if one.session_id != resumed:
-                    before = _EVER
-                elif not before:
-                    continue
-                found, rest = await self._in_session(one, words, before=before, deadline=deadline)
-                matches += found
-                if rest or len(matches) >= limit or time.monotonic() > deadline:
-                    following = SearchPlace(one.at, one.session_id, rest)
-                    return Matches(matches=matches, following=following, is_indexing=self._unswept > 0)
-            at, key, op, resumed = page[-1].at, page[-1].key, ">", ""
-        return Matches(matches=matches, is_indexing=self._unswept > 0)
+        return await searching.search(
+            self, owner, words, place=place, limit=limit, seconds=seconds,
+            is_indexing=lambda: self._unswept > 0,
+        )  # fmt: skip
 
-    async def _start(self, owner: str, place: SearchPlace | None) -> tuple[int, str, str]:
-        """The time and key of the session to begin with, and its id if a search goes on in it."""
-        if place is None:
-            return _EVER, "", ""
+    async def key_of(self, owner: str, session_id: str) -> str:
         row = await self._database.read(
             lambda c: c.execute(
-                "SELECT key FROM sessions WHERE owner = ? AND session_id = ?", (owner, place.session_id)
+                "SELECT key FROM sessions WHERE owner = ? AND session_id = ?", (owner, session_id)
             ).fetchone()
         )
-        return place.at, row[0] if row else "", place.session_id
+        return row[0] if row else ""
 
-    async def _titles(self, owner: str, words: tuple[str, ...]) -> list[Match]:
-        matches: list[Match] = []
-        at, key = _EVER, ""
-        while len(matches) < TITLES_MOST:
-            rows = await self._database.read(
-                functools.partial(_sessions, owner=owner, start=(at, key, ">"), limit=TITLES_AT_ONCE)
-            )
-            found = (title_match(words, row[1], row[2], row[3]) for row in rows)
-            matches += [match for match in found if match is not None]
-            if len(rows) < TITLES_AT_ONCE:
-                break
-            at, key = rows[-1][3], rows[-1][4]
-        return matches[:TITLES_MOST]
+    async def sessions(
+        self, owner: str, start: Start, *, limit: int
+    ) -> list[tuple[int, str, str | None, int, str]]:
+        return await self._database.read(functools.partial(_sessions, owner=owner, start=start, limit=limit))
 
-    async def _page(
-        self, owner: str, start: tuple[int, str, str], words: tuple[str, ...]
-    ) -> list[_Candidate]:
+    async def candidates(self, owner: str, start: Start, words: tuple[str, ...]) -> list[Candidate]:
         asked = probes(words)
         query = _STRETCHES.format(probes="".join(f" AND {_PROBE}" for _ in asked))
         values = [value for number, mask in asked for value in (mask, number)]
 
-        def act(connection: sqlite3.Connection) -> list[_Candidate]:
+        def act(connection: sqlite3.Connection) -> list[Candidate]:
             rows = _sessions(connection, owner=owner, start=start, limit=SESSIONS_AT_ONCE)
-            page = {row[0]: _Candidate(*row, []) for row in rows}
+            page = {row[0]: Candidate(*row, [], set()) for row in rows}
+            ids = json.dumps(list(page))
             behind = json.dumps([row_id for row_id in page if self._is_behind(row_id)])
             marks = connection.execute(_BEHIND, (behind,))
             for row_id, through in marks:
-                page[row_id].stretches.append((through, _EVER))
-            for row_id, after, through in connection.execute(query, (json.dumps(list(page)), *values)):
+                page[row_id].stretches.append((through, EVER))
+            for row_id, after, through in connection.execute(query, (ids, *values)):
                 page[row_id].stretches.append((after, through))
+            for row_id, message_id in connection.execute(_WITHDRAWN, (ids,)):
+                page[row_id].withdrawn.add(message_id)
             return list(page.values())
 
         return await self._database.read(act)
 
-    async def _in_session(
-        self, one: _Candidate, words: tuple[str, ...], *, before: int, deadline: float
-    ) -> tuple[list[Match], int]:
-        """The last matches before a number, and the number before which the rest is to be searched, or 0."""
-        matches: dict[str, Match] = {}
-        withdrawn: set[str] = set()
-        searched = 0
-        for after, through in one.stretches:
-            if after + 1 >= before:
-                continue
-            if searched and time.monotonic() > deadline:
-                return list(matches.values()), searched
-            reading = _Reading(one, words, after, through, withdrawn)
-            while not reading.is_done:
-                await self._database.read(reading.page)
-            for match in reading.matches(before):
-                matches.setdefault(match.message_id or "", match)
-            searched = min(after + 1, before)
-            if len(matches) >= PER_SESSION:
-                break
-        return list(matches.values())[:PER_SESSION], 0
+    async def read(self, reading: Reading) -> None:
+        await self._database.read(lambda c: reading.add(_page(c, reading)))
 
 
-class _Reading:
-    """A stretch of a log as it is searched, a page at a time."""
-
-    def __init__(
-        self, one: _Candidate, words: tuple[str, ...], after: int, through: int, withdrawn: set[str]
-    ) -> None:
-        self._one = one
-        self._words = words
-        self._cursor = after
-        self._through = through
-        self._withdrawn = withdrawn
-        self._texts = Texts()
-        self._found: list[Match] = []
-        self.is_done = False
-
-    def page(self, connection: sqlite3.Connection) -> None:
-        """The next page of it, in the thread that reads."""
-        events = log_rows.read(
-            connection, self._one.row_id, after=self._cursor, limit=PAGE_EVENTS, max_bytes=PAGE_BYTES
-        )
-        for event in events:
-            if event.seq > self._through:
-                break
-            self._texts.add(event)
-        self.is_done = not events or events[-1].seq >= self._through
-        self._cursor = events[-1].seq if events else self._cursor
-        if self.is_done:
-            query = "SELECT message_id FROM search_withdrawn WHERE session = ?"
-            self._withdrawn |= {row[0] for row in connection.execute(query, (self._one.row_id,))}
-        if self.is_done or self._texts.characters > TEXT_KEPT:
-            self._look(keeps_last=not self.is_done)
-
-    def _look(self, *, keeps_last: bool) -> None:
-        self._withdrawn |= self._texts.withdrawn
-        messages = list(self._texts.messages.values())
-        last = messages.pop() if keeps_last and messages else None
-        for message in messages:
-            match = match_of(self._words, self._one.session_id, self._one.title, message)
-            if match is not None:
-                self._found.append(match)
-        self._texts = Texts()
-        if last is not None:
-            self._texts.messages[last.message_id] = last
-
-    def matches(self, before: int) -> list[Match]:
-        """What was found, the last one first."""
-        found = [
-            one for one in self._found if (one.seq or 0) < before and one.message_id not in self._withdrawn
-        ]
-        return sorted(found, key=lambda match: -(match.seq or 0))
+def _page(connection: sqlite3.Connection, log: Gathering | Reading) -> list[Event]:
+    """The next page of a log, in the thread that reads."""
+    limit, max_bytes = stretches.PAGE_EVENTS, stretches.PAGE_BYTES
+    return log_rows.read(connection, log.row_id, after=log.cursor, limit=limit, max_bytes=max_bytes)
 
 
 def _sessions(

@@ -1,144 +1,27 @@
-"""How a log becomes filters: it is read a page at a time, cut into stretches between turns, and kept with
-others' in one short commit. It is not cut while messages wait: what they say may change until they are taken.
-"""
+"""How filters of logs are read and kept, with others' in one short commit."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from typing import Final
 
-from msgspec import Struct
-
-from gateway.events import facts as ev
-from gateway.events.texts import ENDS, STARTS, Texts
-from gateway.stores.grams import filter_of, grams_of, words_in
-from gateway.stores.sqlite import log_rows
-
-STRETCH_CHARACTERS: Final = 8_000
-"""A stretch ends with the turn in which it gets so long. Longer ones make the index smaller, and a search
-read more of what does not match."""
-PAGE_EVENTS: Final = 500
-PAGE_BYTES: Final = 32 * 1024
-"""Read in one go of the reading thread, about a millisecond."""
-PAGES_MOST: Final = 20
-"""Of one log before what was found is kept, unless a turn is longer."""
+from gateway.stores.stretches import Gathering
 
 
-class Stretch(Struct, frozen=True):
-    """A filter of what was said in (after, through]."""
-
-    after: int
-    through: int
-    characters: int
-    grams: bytes
-
-
-class Gathering:
-    """The filters of what was said in one log since its mark. The last stretch is made anew while it is
-    short.
-    """
-
-    def __init__(self, row_id: int) -> None:
-        self.row_id = row_id
-        self.key: str | None = None
-        """None: there is no such session any more."""
-        self.replaces: int | None = None
-        """The row of the stretch that is made anew."""
-        self.cursor = 0
-        """Everything up to here was read."""
-        self.through = 0
-        """No turn runs here and no message waits, and what was said before is complete."""
-        self._is_running = False
-        """A turn runs where the cursor is."""
-        self._is_waiting = False
-        """Messages wait there."""
-        self.is_done = False
-        """The log was read to its end."""
-        self.is_kept = False
-        self.stretches: list[Stretch] = []
-        self.withdrawn: set[str] = set()
-        self._after = 0
-        self._words: set[str] = set()
-        self._characters = 0
-        self._texts = Texts()
-        self._pages = 0
-
-    def begin(self, connection: sqlite3.Connection) -> None:
-        """Looks where the log has its mark."""
-        found = connection.execute(
-            "SELECT key, ifnull((SELECT through FROM search_marks WHERE session = id), 0)"
-            " FROM sessions WHERE id = ?",
-            (self.row_id,),
-        ).fetchone()
-        if found is None:
-            self.is_done = True
-            return
-        self.key, after = found
-        last = connection.execute(
-            "SELECT id, after, characters FROM search_stretches WHERE session = ?"
-            " ORDER BY through DESC LIMIT 1",
-            (self.row_id,),
-        ).fetchone()
-        if last is not None and last[2] < STRETCH_CHARACTERS // 2:
-            self.replaces, after, _ = last
-        self.cursor = self.through = self._after = after
-
-    @property
-    def mark(self) -> int:
-        """Everything up to here is kept with it."""
-        return self.through if self.is_done else self._after
-
-    @property
-    def is_open(self) -> bool:
-        """What was said before the cursor is not complete."""
-        return self._is_running or self._is_waiting
-
-    @property
-    def is_enough(self) -> bool:
-        """It is time to keep what was found."""
-        return self.is_done or (self._pages >= PAGES_MOST and bool(self.stretches))
-
-    def page(self, connection: sqlite3.Connection) -> None:
-        """The next page of the log, in the thread that reads."""
-        self._pages += 1
-        events = log_rows.read(
-            connection, self.row_id, after=self.cursor, limit=PAGE_EVENTS, max_bytes=PAGE_BYTES
-        )
-        for event in events:
-            self.cursor = event.seq
-            self._texts.add(event)
-            if event.kind in STARTS:
-                self._is_running = True
-            elif event.kind in ENDS:
-                self._is_running = False
-            elif isinstance(event.data, ev.QueueChanged):
-                self._is_waiting = bool(event.data.waiting)
-            if not self.is_open and self._texts.messages:
-                self._close(event.seq)
-        self.withdrawn |= self._texts.withdrawn
-        if not events:
-            self.is_done = True
-            self._cut(self.through)
-        if not self.is_open:
-            self.through = self.cursor
-
-    def _close(self, seq: int) -> None:
-        """What was said up to here is complete."""
-        for message in self._texts.messages.values():
-            self._words |= words_in(message.text)
-        self._characters += self._texts.characters
-        self.withdrawn |= self._texts.withdrawn
-        self._texts = Texts()
-        self.through = seq
-        if self._characters >= STRETCH_CHARACTERS:
-            self._cut(seq)
-
-    def _cut(self, through: int) -> None:
-        if self._characters:
-            bits = filter_of(grams_of(self._words))
-            self.stretches.append(Stretch(self._after, through, self._characters, bits))
-        self._after, self._words, self._characters = through, set(), 0
+def begin(connection: sqlite3.Connection, one: Gathering) -> None:
+    """Looks where the log has its mark."""
+    found = connection.execute(
+        "SELECT key, ifnull((SELECT through FROM search_marks WHERE session = id), 0)"
+        " FROM sessions WHERE id = ?",
+        (one.row_id,),
+    ).fetchone()
+    last = connection.execute(
+        "SELECT after, through, characters FROM search_stretches WHERE session = ?"
+        " ORDER BY through DESC LIMIT 1",
+        (one.row_id,),
+    ).fetchone()
+    key, mark = found or (None, 0)
+    one.begin(key, mark, last)
 
 
 def keep(connection: sqlite3.Connection, done: Iterable[Gathering]) -> list[int]:
@@ -151,7 +34,8 @@ def keep(connection: sqlite3.Connection, done: Iterable[Gathering]) -> list[int]
             continue
         one.is_kept = True
         if one.replaces is not None:
-            connection.execute("DELETE FROM search_stretches WHERE id = ?", (one.replaces,))
+            replaced = (one.row_id, one.replaces)
+            connection.execute("DELETE FROM search_stretches WHERE session = ? AND through = ?", replaced)
         connection.executemany(
             "INSERT OR REPLACE INTO search_stretches (session, after, through, characters, grams)"
             " VALUES (?, ?, ?, ?, ?)",

@@ -19,7 +19,7 @@ from gateway.stores.database import Database, Projection
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
-from gateway.stores.sqlite.file import connect, prepare
+from gateway.stores.sqlite.file import connect, prepare, size_bytes
 from gateway.stores.sqlite.file_watch import FileWatch
 from gateway.stores.sqlite.labels import SqliteLabels
 from gateway.stores.sqlite.ledger import SqliteLedger
@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 class SqliteStore:
     """`Store` in one file."""
+
+    is_shared = False
 
     def __init__(
         self,
@@ -142,6 +144,9 @@ class SqliteStore:
             return await self._in_reader(lambda: act(reader))
         except (sqlite3.Error, OverflowError) as error:
             raise worded(error) from error
+
+    async def size_bytes(self) -> int:
+        return await asyncio.to_thread(size_bytes, self.path)
 
     async def has_table(self, name: str) -> bool:
         return await self.read(lambda connection: schema.has_table(connection, name))

@@ -25,23 +25,21 @@ import os
 import sqlite3
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Struct
 
 from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
-from gateway.events.facts import LARGE_BYTES, Event, QueueChanged, TurnEnded, TurnInterrupted, TurnStarted
+from gateway.events.facts import LARGE_BYTES, Event
 from gateway.stores.database import Projection
+from gateway.stores.grouping import Call, Group, Grouping, refuse
 from gateway.stores.logs import Sink
+from gateway.stores.packing import MARKS, Row, rows_of, turn_after
 from gateway.stores.sqlite import log_rows
 
 log = logging.getLogger(__name__)
 
-GROUP_SECONDS: Final = 0.05
-"""How long an event that no caller waits for may be held back for its group."""
 SETTLE_ROWS: Final = 8_000
 """So many rows move to their logs at a time: two to six megabytes, some 20 ms of the thread. The more there
 are of each log, the fewer pages are written; the fewer there are in all, the sooner a log is read.
@@ -55,34 +53,7 @@ NICE: Final = 3
 LOOK_SECONDS: Final = 1.0
 """How often the file is looked at while nothing is written."""
 
-_MARKS: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupted, QueueChanged))
-_ENDED, _OPEN, _WAITS_FOR_BUDGET = 0, 1, 2
-"""Of `has_open_turn`; an earlier program looks for those that are 1."""
-
 Act = Callable[[sqlite3.Connection], Any]
-
-
-class _Call:
-    """Work of which somebody awaits the outcome; nobody, if it has no future."""
-
-    __slots__ = ("act", "error", "future", "result")
-
-    def __init__(self, act: Act, future: asyncio.Future[Any] | None) -> None:
-        self.act = act
-        self.future = future
-        self.result: Any = None
-        self.error: Exception | None = None
-
-
-class _Group(Struct):
-    """What is committed together: events, log by log, then calls. An empty one only has the file looked
-    at.
-    """
-
-    events: dict[Sink, list[Event]]
-    calls: list[_Call]
-    spoiled: dict[Sink, set[int]] = {}
-    """Events that cannot be stored, whatever is tried: the others were committed without them."""
 
 
 class Writer:
@@ -108,30 +79,16 @@ class Writer:
         self._on_end = on_end
         self._end: StoreFailed | None = None
         """Why the thread has ended; None while it lives."""
-        self._in_hand = _Group({}, [])
+        self._in_hand = Group({}, [])
         self._loop = asyncio.get_running_loop()
         self._condition = threading.Condition()
-        self._events: dict[Sink, list[Event]] = {}
-        self._since = 0.0
-        """No event has waited for longer."""
-        self._urgent: set[Sink] = set()
-        """Logs of which an event must be committed at once."""
-        self._calls: list[_Call] = []
-        self._long: deque[_Call] = deque()
-        """Calls that take long: one goes with a group, so that no group waits for more than one of them."""
-        self._was_passed_over = False
-        """Whether the last group went without one."""
-        self._later: list[_Call] = []
-        """Calls that nobody waits for: they go with whatever is committed next."""
-        self._kept: dict[Sink, list[Event]] = {}
-        """What was refused, and is tried again."""
+        self._grouping = Grouping()
         self._unsettled = 0
         """Rows that came since they were moved to their logs last, about."""
         self._has_large_rows = False
         """Whether a large one was written since memory was let go."""
         self._has_written = False
         """Whether anything was."""
-        self._is_stopping = False
         self._heard = threading.Event()
         self.projections: dict[type, list[Projection]] = {}
         """Of events of these types."""
@@ -145,7 +102,7 @@ class Writer:
     async def stop(self) -> None:
         """Commits what is enqueued, once, and ends the thread."""
         with self._condition:
-            self._is_stopping = True
+            self._grouping.is_stopping = True
             self._condition.notify()
         await asyncio.to_thread(self._thread.join)
 
@@ -154,27 +111,15 @@ class Writer:
     def put(self, sink: Sink, event: Event, *, urgent: bool) -> None:
         """An event for the next group."""
         with self._condition:
-            self._note_waiting()
-            waiting = self._events.get(sink)
-            if waiting is None:
-                self._events[sink] = [event]
-            else:
-                waiting.append(event)
-            if urgent and sink not in self._urgent:
-                self._urgent.add(sink)
+            if self._grouping.put(sink, event, urgent=urgent):
                 self._condition.notify()
 
     def call_soon(self, act: Act) -> None:
         """Runs `act` with the next group, as late as events may wait; if it is refused, it is lost."""
         with self._condition:
-            if self._end is None and not self._is_stopping:
-                self._note_waiting()
-                self._later.append(_Call(act, None))
-
-    def _note_waiting(self) -> None:
-        if not (self._events or self._later):
-            self._since = time.monotonic()
-            self._condition.notify()
+            is_open = self._end is None and not self._grouping.is_stopping
+            if is_open and self._grouping.call_soon(act):
+                self._condition.notify()
 
     async def call(self, act: Act, *, is_long: bool = False) -> Any:
         """Runs `act` inside the next group; its result, once it is committed. Raises what it raised, or
@@ -182,26 +127,23 @@ class Writer:
         """
         future = self._loop.create_future()
         with self._condition:
-            if self._is_stopping:
+            if self._grouping.is_stopping:
                 raise StoreFailed("The store is closed.")
             if self._end is not None:
                 raise self._end
-            (self._long if is_long else self._calls).append(_Call(act, future))
+            self._grouping.call(act, future, is_long=is_long)
             self._condition.notify()
         return await future
 
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Takes back events that were refused; called while the thread waits to be heard."""
         with self._condition:
-            for waiting in (self._kept, self._events):
-                if left := [event for event in waiting.pop(sink, ()) if event.seq not in seqs]:
-                    waiting[sink] = left
+            self._grouping.forget(sink, seqs)
 
     def backlog(self) -> int:
         """How many events and calls wait, those that were refused and are tried again among them."""
         with self._condition:
-            logs = (*self._events.values(), *self._kept.values())
-            return sum(map(len, logs)) + len(self._calls) + len(self._long)
+            return self._grouping.backlog()
 
     # -- the thread ---------------------------------------------------------------------------------------
 
@@ -221,7 +163,7 @@ class Writer:
             while (group := self._next_group()) is not None:
                 self._in_hand = group
                 self._write_group(connection, group)
-                self._in_hand = _Group({}, [])
+                self._in_hand = Group({}, [])
                 del group  # while it waits for the next one, this one's events are somebody else's
         finally:
             connection.close()
@@ -231,62 +173,31 @@ class Writer:
         words = f"The thread that writes the database has ended ({type(error).__name__})."
         self._end = StoreFailed(words)
         with self._condition:
-            calls = [*self._in_hand.calls, *self._calls, *self._long]
-            sinks = [*self._in_hand.events, *self._kept, *self._events]
-            self._calls, self._later, self._events, self._kept = [], [], {}, {}
-            self._long.clear()
+            waiting = self._grouping.empty()
+        calls = [*self._in_hand.calls, *waiting.calls]
+        sinks = [*self._in_hand.events, *waiting.events]
         self._refuse(calls, sinks, self._end)
         self._on_end(words)
 
-    def _next_group(self) -> _Group | None:
+    def _next_group(self) -> Group | None:
         """Waits for work and for its group to fill, but not for long; None when it is time to stop and
         nothing is left.
         """
+        grouping = self._grouping
         with self._condition:
-            while not (self._events or self._has_calls or self._later or self._is_stopping):
-                if self._kept:
+            while not (grouping.has_new or grouping.is_stopping):
+                if grouping.kept:
                     self._condition.wait(RETRY_SECONDS)
                     break
                 if not self._condition.wait(LOOK_SECONDS):
-                    return _Group({}, [])
-            while not (self._urgent or self._has_calls or self._is_stopping) and (left := self._left()) > 0:
+                    return Group({}, [])
+            while (left := grouping.left()) > 0:
                 self._condition.wait(left)
-            if self._is_stopping and not (self._events or self._has_calls or self._later or self._kept):
+            if grouping.is_stopping and not (grouping.has_new or grouping.kept):
                 return None
-            return self._taken()
+            return grouping.take()
 
-    @property
-    def _has_calls(self) -> bool:
-        return bool(self._calls or self._long)
-
-    def _left(self) -> float:
-        """Seconds until every event must be written."""
-        is_empty = not (self._events or self._later)
-        return 0.0 if is_empty else self._since + GROUP_SECONDS - time.monotonic()
-
-    def _taken(self) -> _Group:
-        """What goes into the next group: everything, or the urgent logs' events."""
-        if self._kept or self._has_calls or self._is_stopping or self._left() <= 0:
-            group = _Group(self._kept, [*self._calls, *self._later, *self._next_long()])
-            for sink, events in self._events.items():
-                group.events.setdefault(sink, []).extend(events)
-            self._kept, self._events, self._calls = {}, {}, []
-        else:
-            urgent = [sink for sink in self._urgent if sink in self._events]
-            group = _Group({sink: self._events.pop(sink) for sink in urgent}, self._later)
-        self._later = []
-        self._urgent.clear()
-        return group
-
-    def _next_long(self) -> list[_Call]:
-        """A call that takes long, if there is one: at the latest in every second group, and before that if
-        nobody waits for anything else.
-        """
-        is_passed_over = bool(self._long and (self._calls or self._urgent)) and not self._was_passed_over
-        self._was_passed_over = is_passed_over
-        return [self._long.popleft()] if self._long and not is_passed_over else []
-
-    def _write_group(self, connection: sqlite3.Connection, group: _Group) -> None:
+    def _write_group(self, connection: sqlite3.Connection, group: Group) -> None:
         if not (group.events or group.calls):
             with contextlib.suppress(StoreFailed):  # who writes next hears of it
                 self._look(connection)
@@ -302,7 +213,7 @@ class Writer:
             self._fail(connection, group, error)
             return
         self._on_commit(time.monotonic() - began, True)
-        self._loop.call_soon_threadsafe(_tell, group)
+        self._loop.call_soon_threadsafe(group.tell)
         if self._unsettled >= SETTLE_ROWS:
             self._settle(connection)
         self._has_written = True
@@ -316,7 +227,7 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):  # what is kept is only memory
                 log_rows.let_go(connection)
 
-    def _commit_somehow(self, connection: sqlite3.Connection, group: _Group) -> None:
+    def _commit_somehow(self, connection: sqlite3.Connection, group: Group) -> None:
         """As one transaction, or, if something in the group cannot be written, without that."""
         try:
             self._commit(connection, group)
@@ -325,14 +236,14 @@ class Writer:
                 raise
             self._commit_apart(connection, group)
 
-    def _commit(self, connection: sqlite3.Connection, group: _Group) -> None:
+    def _commit(self, connection: sqlite3.Connection, group: Group) -> None:
         connection.execute("BEGIN IMMEDIATE")
         self._write_events(connection, group.events)
         for call in group.calls:
             self._act(connection, call)
         connection.execute("COMMIT")
 
-    def _commit_apart(self, connection: sqlite3.Connection, group: _Group) -> None:
+    def _commit_apart(self, connection: sqlite3.Connection, group: Group) -> None:
         """Event by event, then each call in a transaction of its own, which damage would spoil: what cannot
         be written hurts nobody else.
         """
@@ -342,7 +253,7 @@ class Writer:
         connection.execute("COMMIT")
         for call in group.calls:
             try:
-                self._commit(connection, _Group({}, [call]))
+                self._commit(connection, Group({}, [call]))
             except Exception as error:
                 if log_rows.is_of_the_file(error) and not log_rows.is_damage(error):
                     raise
@@ -396,17 +307,17 @@ class Writer:
         """Writes events of logs, by the ids of their rows, and what follows from them; called in the thread,
         inside a transaction.
         """
-        rows: list[log_rows.Row] = []
+        rows: list[Row] = []
         turns: list[tuple[int, int]] = []
         projected: list[tuple[Projection, int, Event]] = []
-        watched = _MARKS | self.projections.keys()
+        watched = MARKS | self.projections.keys()
         for row_id, events in logs:
-            rows += log_rows.rows_of(row_id, events)
+            rows += rows_of(row_id, events)
             for event in events:
                 kind = event.kind
                 if kind not in watched:
                     continue
-                if kind in _MARKS and (turn := _turn_after(event)) is not None:
+                if kind in MARKS and (turn := turn_after(event)) is not None:
                     turns.append((turn, row_id))
                 projected += [(project, row_id, event) for project in self.projections.get(kind, ())]
         log_rows.append(connection, rows)
@@ -416,7 +327,7 @@ class Writer:
             project(connection, row_id, event)
         connection.executemany("UPDATE sessions SET has_open_turn = ? WHERE id = ?", turns)
 
-    def _act(self, connection: sqlite3.Connection, call: _Call) -> None:
+    def _act(self, connection: sqlite3.Connection, call: Call) -> None:
         """Runs a call; what it raises undoes only itself, unless the file is at fault."""
         call.error = None
         connection.execute("SAVEPOINT call")
@@ -441,7 +352,7 @@ class Writer:
         """A session was deleted; called in the thread, by the call that deletes it."""
         self._row_ids.pop(key, None)
 
-    def _fail(self, connection: sqlite3.Connection, group: _Group, error: Exception) -> None:
+    def _fail(self, connection: sqlite3.Connection, group: Group, error: Exception) -> None:
         """Nothing was written: tells everybody, keeps the events, and waits until they were heard of."""
         with contextlib.suppress(sqlite3.Error):
             _roll_back(connection)
@@ -449,21 +360,18 @@ class Writer:
         words = worded(error)
         log.error("nothing could be written: %s", error)
         with self._condition:
-            self._kept = {} if self._is_stopping else group.events
-        if not self._kept and group.events:
+            self._grouping.kept = {} if self._grouping.is_stopping else group.events
+            is_kept = bool(self._grouping.kept)
+        if not is_kept and group.events:
             log.critical("%d events were not written", sum(len(events) for events in group.events.values()))
         self._heard.clear()
         self._loop.call_soon_threadsafe(self._refuse, group.calls, list(group.events), words)
-        while not self._heard.wait(HEARD_SECONDS) and not self._is_stopping:
+        while not self._heard.wait(HEARD_SECONDS) and not self._grouping.is_stopping:
             log.warning("the loop has not heard for %g s that nothing could be written", HEARD_SECONDS)
 
-    def _refuse(self, calls: list[_Call], sinks: list[Sink], error: GatewayError) -> None:
-        """On the loop: every waiting call and every log hears of the failure."""
-        for call in calls:
-            if call.future is not None and not call.future.done():
-                call.future.set_exception(error)
-        for sink in sinks:
-            sink.refused(error)
+    def _refuse(self, calls: list[Call], sinks: list[Sink], error: GatewayError) -> None:
+        """On the loop."""
+        refuse(calls, sinks, error)
         self._heard.set()
 
 
@@ -486,31 +394,6 @@ def _transact(connection: sqlite3.Connection, act: Act) -> None:
 def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:
         connection.execute("ROLLBACK")
-
-
-def _tell(group: _Group) -> None:
-    """On the loop: what was committed."""
-    for call in group.calls:
-        if call.future is None or call.future.done():
-            continue
-        if call.error is not None:
-            call.future.set_exception(call.error)
-        else:
-            call.future.set_result(call.result)
-    for sink, events in group.events.items():
-        if spoiled := group.spoiled.get(sink):
-            sink.spoiled(spoiled, StoreFailed("This cannot be stored."))
-        sink.committed(events[-1].seq)
-
-
-def _turn_after(event: Event) -> int | None:
-    """What `has_open_turn` is after an event; None: what it was."""
-    match event.data:
-        case TurnStarted():
-            return _OPEN
-        case QueueChanged(held_for=held_for):
-            return None if held_for is UNSET else _WAITS_FOR_BUDGET
-    return _ENDED
 
 
 def worded(error: Exception) -> GatewayError:

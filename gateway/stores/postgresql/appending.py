@@ -1,0 +1,165 @@
+"""How events get into their logs in PostgreSQL, and the fence.
+
+A log is written by the gateway that claimed its session: its row says which, and how often it was claimed. A
+statement that writes events joins it, and the row of the gateway itself.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec import Struct
+
+from gateway.events.facts import Event
+from gateway.stores.database import PostgresqlProjection, Statements
+from gateway.stores.logs import Sink
+from gateway.stores.packing import MARKS, Row, rows_of, turn_after
+from gateway.stores.postgresql import log_rows
+from gateway.stores.postgresql.errors import NodeLost, is_gone
+
+ALIVE: Final = "alive AS (SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE)"
+_CLAIM: Final = (
+    f"WITH {ALIVE} UPDATE sessions SET node = $1, generation = generation + 1 FROM alive"  # noqa: S608 - literals
+    " WHERE key = ANY($2::text[]) RETURNING key, sessions.id, generation"
+)
+_PUT: Final = (
+    f"WITH {ALIVE}, fence AS ("  # noqa: S608 - literals
+    "SELECT sessions.id FROM alive, unnest($2::bigint[], $3::int[]) AS f (id, generation) JOIN sessions"
+    " ON sessions.id = f.id AND sessions.generation = f.generation AND sessions.node = $1),"
+    " turns AS (UPDATE sessions SET has_open_turn = t.turn FROM unnest($4::bigint[], $5::smallint[])"
+    " AS t (id, turn) JOIN fence ON fence.id = t.id WHERE sessions.id = t.id),"
+    " put AS (INSERT INTO events (session, seq, at, body) SELECT e.* FROM"
+    " unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::bytea[]) AS e (session, seq, at, body)"
+    " JOIN fence ON fence.id = e.session ON CONFLICT DO NOTHING)"
+    " SELECT EXISTS (SELECT FROM alive), ARRAY(SELECT id FROM fence)"
+)
+_IS_THERE: Final = "SELECT EXISTS (SELECT FROM nodes WHERE id = $1)"
+_TURNS: Final = (
+    "UPDATE sessions SET has_open_turn = t.turn FROM unnest($1::bigint[], $2::smallint[]) AS t (id, turn)"
+    " WHERE sessions.id = t.id"
+)
+
+Logs = list[tuple[int, int, list[Event]]]
+"""(row of the session, generation, events)"""
+
+
+class Attempt(Struct):
+    """A commit that is tried."""
+
+    number: int = 0
+    """Of its transaction."""
+    pid: int = 0
+    began: datetime.datetime | None = None
+    """When, by the clock of PostgreSQL."""
+    is_in_doubt: bool = False
+    """Whether it was sent, and the answer did not come."""
+
+
+async def noting_doubt(attempt: Attempt, sent: Awaitable[Any]) -> Any:
+    """Awaits what commits; if the connection is lost meanwhile, its outcome is in doubt."""
+    try:
+        found = await sent
+    except Exception as error:
+        attempt.is_in_doubt = is_gone(error)
+        raise
+    return found
+
+
+class Appender:
+    """See the module."""
+
+    def __init__(self, node: int, projections: Mapping[type, Sequence[PostgresqlProjection]]) -> None:
+        """`projections` of events, by their types, may grow."""
+        self._node = node
+        self._projections = projections
+        self.claims: dict[str, tuple[int, int]] = {}
+        """The key of each session that was written → its row and generation."""
+
+    async def append(self, connection: Statements, logs: Sequence[tuple[int, Sequence[Event]]]) -> None:
+        """Writes events of logs, by the ids of their rows, and what follows from them; inside a
+        transaction.
+        """
+        rows: list[Row] = []
+        turns: dict[int, int] = {}
+        projected: list[tuple[PostgresqlProjection, int, Event]] = []
+        for session, events in logs:
+            rows += rows_of(session, events)
+            turns |= _turns(session, events)
+            for event in events:
+                projected += [(project, session, event) for project in self._projections.get(event.kind, ())]
+        await log_rows.insert(connection, rows)
+        if turns:
+            await connection.execute(_TURNS, list(turns), list(turns.values()))
+        for project, session, event in projected:
+            await project(connection, session, event)
+
+    def is_one_statement(self, logs: dict[Sink, list[Event]]) -> bool:
+        """Whether no rows are made of any of these, and they are not too many bytes for one statement."""
+        size = 0
+        for events in logs.values():
+            for event in events:
+                if event.kind in self._projections:
+                    return False
+                size += len(event.body)
+        return size <= log_rows.STATEMENT_BYTES
+
+    async def claimed(self, connection: Any, logs: dict[Sink, list[Event]]) -> Logs:
+        """(row, generation, events) of logs whose session is there; it is this gateway's from now on."""
+        unknown = [sink.key for sink in logs if sink.key not in self.claims]
+        if unknown:
+            found = await connection.fetch(_CLAIM, self._node, unknown)
+            self.claims |= {key: (row_id, generation) for key, row_id, generation in found}
+            if len(found) < len(unknown) and not await connection.fetchval(_IS_THERE, self._node):
+                raise NodeLost  # else the sessions are gone
+        pairs = ((self.claims.get(sink.key), events) for sink, events in logs.items())
+        return [(*claim, events) for claim, events in pairs if claim is not None]
+
+    async def put(self, connection: Any, attempt: Attempt, logs: dict[Sink, list[Event]]) -> None:
+        """Events alone. A log that is not found any more was claimed in vain, if a failover has undone that,
+        or has gone with its session.
+        """
+        claimed = await self.claimed(connection, logs)
+        found = await self._put_as_one(connection, attempt, claimed) if claimed else set[int]()
+        again = {
+            sink: events for sink, events in logs.items() if self.claims.get(sink.key, (0,))[0] not in found
+        }
+        for sink in again:
+            self.claims.pop(sink.key, None)
+        if again and (claimed := await self.claimed(connection, again)):
+            await self._put_as_one(connection, attempt, claimed)
+
+    async def _put_as_one(self, connection: Any, attempt: Attempt, logs: Logs) -> set[int]:
+        """Events of logs as one statement; those logs that were found."""
+        rows: list[Row] = []
+        turns: dict[int, int] = {}
+        for session, _, events in logs:
+            rows += rows_of(session, events)
+            turns |= _turns(session, events)
+        statement = connection.fetchrow(
+            _PUT,
+            self._node,
+            [session for session, _, _ in logs],
+            [generation for _, generation, _ in logs],
+            list(turns),
+            list(turns.values()),
+            *([row[column] for row in rows] for column in range(4)),
+        )
+        is_alive, found = await noting_doubt(attempt, statement)
+        if not is_alive:
+            raise NodeLost
+        return set(found)
+
+    def drop_claim(self, key: str) -> None:
+        """A session was deleted, by a call that may be undone."""
+        self.claims.pop(key, None)
+
+
+def _turns(session: int, events: Sequence[Event]) -> dict[int, int]:
+    """What `has_open_turn` of a session is after these, if that changes."""
+    found: dict[int, int] = {}
+    for event in events:
+        if event.kind in MARKS and (turn := turn_after(event)) is not None:
+            found[session] = turn
+    return found

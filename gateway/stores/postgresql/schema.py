@@ -1,0 +1,88 @@
+"""Which migrations a database has had, and applying the others.
+
+What each package has had is noted in `package_migrations`; the core is one of them. An application's scripts
+for PostgreSQL lie in the folder `postgresql` of its migrations.
+
+Guarantees: all that is missing is applied in one transaction, under a lock, so that of several gateways that
+start together one does it and the others find it done.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gateway.errors import StoreFailed
+from gateway.stores.migrations import Migrations, numbered
+
+CORE: Final = Migrations("core", pathlib.Path(__file__).parent / "migrations")
+FOLDER: Final = "postgresql"
+"""Of an application's migrations: those for this engine."""
+COPYING: Final = "store_copying"
+"""The table that a database has while another store is copied into it."""
+_LOCK: Final = 0x61677763
+"""Of advisory locks: who holds it changes the tables."""
+_NAME: Final = re.compile(r"\w+")
+_NOTED: Final = (
+    "CREATE TABLE IF NOT EXISTS package_migrations (package text NOT NULL, number int NOT NULL,"
+    " PRIMARY KEY (package, number))"
+)
+
+
+async def migrate(connection: Any, packages: Sequence[Migrations], *, is_copying: bool = False) -> None:
+    """Applies what a database has not had. Raises StoreFailed if a newer program wrote it, if a package has
+    nothing for PostgreSQL, or if a copy into it was cut short and it is not that which goes on.
+    """
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        if not is_copying and await has_table(connection, COPYING):
+            raise StoreFailed("A copy into this database was cut short: run agent-gateway store copy again.")
+        await connection.execute(_NOTED)
+        for package, scripts in [
+            _of(CORE, CORE.directory),
+            *(_of(one, one.directory / FOLDER) for one in packages),
+        ]:
+            had = await connection.fetch("SELECT number FROM package_migrations WHERE package = $1", package)
+            await _apply(connection, package, scripts, {row[0] for row in had})
+
+
+def _of(package: Migrations, directory: pathlib.Path) -> tuple[str, list[tuple[int, str]]]:
+    if not _NAME.fullmatch(package.package):
+        raise ValueError(f"the name of a package is letters, digits and _: {package.package!r}")
+    scripts = numbered(directory) if directory.is_dir() else []
+    if numbered(package.directory) and not scripts:
+        raise StoreFailed(
+            f"The application {package.package} has no tables for PostgreSQL: leave it out of "
+            "[applications] enabled, or keep the sessions in SQLite."
+        )
+    return package.package, scripts
+
+
+async def _apply(connection: Any, package: str, scripts: list[tuple[int, str]], had: set[int]) -> None:
+    known = {number for number, _ in scripts}
+    if had - known:
+        raise StoreFailed(
+            f"The tables of {package} in the database are of version {max(had)}, this program knows up to "
+            f"{max(known, default=0)}: run the newer program, or restore a backup of before the upgrade."
+        )
+    for number, script in scripts:
+        if number not in had:
+            await connection.execute(script)
+            await connection.execute("INSERT INTO package_migrations VALUES ($1, $2)", package, number)
+
+
+async def has_table(connection: Any, table: str) -> bool:
+    """True if there is a table of this name."""
+    return bool(await connection.fetchval("SELECT to_regclass(quote_ident($1)) IS NOT NULL", table))
+
+
+async def is_current(connection: Any, packages: Sequence[Migrations]) -> bool:
+    """True if a database has had everything, and of these packages nothing newer."""
+    if not await has_table(connection, "package_migrations"):
+        return False
+    folders = {CORE.package: CORE.directory, **{one.package: one.directory / FOLDER for one in packages}}
+    known = {(name, number) for name, folder in folders.items() for number, _ in numbered(folder)}
+    had = await connection.fetch("SELECT package, number FROM package_migrations")
+    return known == {(name, number) for name, number in had if name in folders}

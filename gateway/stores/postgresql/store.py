@@ -1,0 +1,186 @@
+"""The store on PostgreSQL: its connections, its tables, and the concerns, each in a module of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import asyncpg
+
+from gateway.config.cluster import ClusterConfig
+from gateway.errors import StoreFailed
+from gateway.events.facts import Event
+from gateway.stores.contract import OnBeat
+from gateway.stores.database import PostgresqlProjection, Statements
+from gateway.stores.migrations import Migrations
+from gateway.stores.postgresql import ledger, options, schema
+from gateway.stores.postgresql.connections import Readers, connect, is_pooled, look_at
+from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
+from gateway.stores.postgresql.errors import UNREADABLE, worded
+from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
+from gateway.stores.postgresql.labels import PostgresqlLabels
+from gateway.stores.postgresql.lease import NodeLease
+from gateway.stores.postgresql.logs import PostgresqlLogs
+from gateway.stores.postgresql.people import PostgresqlPeople
+from gateway.stores.postgresql.search import PostgresqlSearch
+from gateway.stores.postgresql.secrets import PostgresqlSecrets
+from gateway.stores.postgresql.sequences import PostgresqlSequences
+from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
+from gateway.stores.postgresql.tenants import PostgresqlTenants
+from gateway.stores.postgresql.tombstones import PostgresqlTombstones
+from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
+
+T = TypeVar("T")
+
+
+class PostgresqlStore:
+    """`Store` in one database."""
+
+    is_shared = True
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        migrations: Sequence[Migrations] = (),
+        on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
+        on_end: Callable[[str], None] = lambda _words: None,
+        cluster: ClusterConfig | None = None,
+        on_beat: OnBeat = lambda _sent, _is_there: None,
+    ) -> None:
+        """`migrations`: of applications. `on_commit` hears how many seconds a commit took and if it was done,
+        `on_end` that nothing can be stored any more, `on_beat` of each answer to a beat.
+        """
+        self._cluster = cluster or ClusterConfig()
+        self._on_beat = on_beat
+        self._url = url
+        self._migrations = migrations
+        self._on_commit = on_commit
+        self.on_end = on_end
+        self._projections: dict[type, list[PostgresqlProjection]] = {}
+        self._erases: list[Erase] = [ledger.forget_session, options.forget_options]
+        """What other concerns delete with a session."""
+        self._readers = Readers(url)
+        self._lease: NodeLease | None = None
+        self._writer: PostgresqlWriter | None = None
+        self.search = PostgresqlSearch(self)
+        self.labels = PostgresqlLabels(self)
+        self.sessions = PostgresqlSessions(
+            self,
+            append=self._append,
+            write_soon=self._write_soon,
+            erases=self._erases,
+            on_delete=self._deleted,
+            on_fork=self.search.touch,
+        )
+        self.logs = PostgresqlLogs(self, writer=lambda: self._writer)
+        self.tombstones = PostgresqlTombstones(self)
+        self.idempotency = PostgresqlIdempotency(self)
+        self.credentials = PostgresqlCredentials(self)
+        self.secrets = PostgresqlSecrets(self)
+        self.people = PostgresqlPeople(self)
+        self.tenants = PostgresqlTenants(self)
+        self.usage = PostgresqlUsage(self)
+        self.options = options.PostgresqlOptions(self)
+        self.ledger = ledger.PostgresqlLedger(self)
+        self.sequences = PostgresqlSequences(self)
+
+    @property
+    def tables(self) -> PostgresqlStore:
+        """For applications: this database."""
+        return self
+
+    def project(self, kinds: Iterable[type], act: PostgresqlProjection) -> None:
+        """Has rows of other tables made of events, in their commits; called before it is opened."""
+        for kind in kinds:
+            self._projections.setdefault(kind, []).append(act)
+
+    def _deleted(self, key: str) -> None:
+        if self._writer is not None:
+            self._writer.appender.drop_claim(key)
+
+    async def _append(self, connection: Statements, row_id: int, events: Sequence[Event]) -> None:
+        if self._writer is not None:
+            await self._writer.appender.append(connection, [(row_id, events)])
+
+    def _write_soon(self, act: Act) -> None:
+        if self._writer is not None:
+            self._writer.call_soon(act)
+
+    async def open(self) -> None:
+        """Raises StoreFailed if it cannot be, as when another gateway has the database."""
+        try:
+            await self._open(keeps=not await is_pooled(self._url))
+        except ValueError:
+            await self.close()
+            raise StoreFailed(UNREADABLE) from None  # it may quote the password
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            await self.close()
+            raise worded(error) from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open(self, *, keeps: bool) -> None:
+        self._lease = lease = NodeLease(
+            self._url,
+            keeps=keeps,
+            cluster=self._cluster,
+            on_beat=self._on_beat,
+            migrate=self._migrate,
+            on_lost=self._lost,
+            on_silence=self._silent,
+        )
+        await lease.take()
+        lease.start()
+        await self._readers.open(keeps=keeps)
+        self._writer = PostgresqlWriter(
+            lambda: connect(self._url, keeps=keeps),
+            node=lease.node,
+            projections=self._projections,
+            on_commit=self._on_commit,
+            on_end=lambda words: self.on_end(words),
+        )
+        self._writer.start()
+
+    async def _migrate(self, connection: Any) -> None:
+        await look_at(connection)
+        await schema.migrate(connection, self._migrations)
+
+    def _lost(self) -> None:
+        if self._writer is not None:
+            self._writer.end(LOST)
+
+    def _silent(self) -> None:
+        self._readers.interrupt()
+        if self._writer is not None:
+            self._writer.interrupt()
+
+    async def close(self) -> None:
+        """Commits what is enqueued and lets go."""
+        if self._writer is not None:
+            await self._writer.stop()
+        if self._lease is not None:
+            await self._lease.release()
+        await self._readers.close()
+
+    async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:
+        """Runs `act` on a connection that reads; for stores of other things in the same database, too."""
+        return await self._readers.query(act)
+
+    async def transact(self, act: Callable[[Statements], Awaitable[T]], *, is_long: bool = False) -> T:
+        """Runs `act` inside the next group commit of the writer's that takes it; for others in the same
+        database, too.
+        """
+        if self._writer is None:
+            raise StoreFailed("The store is closed.")
+        result: T = await self._writer.call(act, is_long=is_long)
+        return result
+
+    async def size_bytes(self) -> int:
+        query = "SELECT pg_database_size(current_database())"
+        return int(await self.query(lambda connection: connection.fetchval(query)))
+
+    async def has_table(self, name: str) -> bool:
+        """True if the database has a table of this name."""
+        return await self.query(lambda connection: schema.has_table(connection, name))

@@ -1,0 +1,366 @@
+"""The one task that writes to PostgreSQL: group commits, and honest words when it cannot.
+
+What goes together: stores/grouping.py. A group of events alone is one statement, which finds out itself
+whether this gateway may still write (fence). A group with calls, or with rows that are made of events, is a
+transaction that begins with the same question; each call has a savepoint.
+
+Nothing is ever cancelled in the middle of a commit. If a connection is lost in one, its outcome is found out
+on the next: events are written again, which changes nothing if they are there; a transaction has left its
+number in `commits` if it was committed. (The status of its xid would not do: after a failover that lost it,
+another transaction may have been given that xid.)
+
+Guarantees: `committed` is said only after the commit; what raised is undone and told in words, its neighbours
+are committed; nothing that was committed is done again, or told to have failed. If the task ends after all,
+everybody who waits hears of it, and so does the gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from gateway.errors import StoreFailed
+from gateway.events.facts import Event
+from gateway.stores.database import PostgresqlProjection, Statements
+from gateway.stores.grouping import Call, Group, Grouping, refuse
+from gateway.stores.logs import Sink
+from gateway.stores.postgresql.appending import ALIVE, Appender, Attempt, noting_doubt
+from gateway.stores.postgresql.connections import PATIENCE_SECONDS, PAUSE_SECONDS
+from gateway.stores.postgresql.errors import (
+    NodeLost,
+    is_gone,
+    is_of_the_engine,
+    is_to_be_done_again,
+    worded,
+)
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS: Final = 0.5
+"""How often a write that failed is tried again while nothing new arrives."""
+TRIES: Final = 5
+"""How often a group that was undone because of others is written."""
+
+_BEGIN: Final = (
+    f"WITH {ALIVE} INSERT INTO commits (node, number) SELECT id, $2::bigint FROM alive"  # noqa: S608 - literals
+    " ON CONFLICT (node) DO UPDATE SET number = excluded.number RETURNING pg_backend_pid(), now()"
+)
+_NUMBER: Final = "SELECT number FROM commits WHERE node = $1 FOR UPDATE"
+"""Waits for a transaction that is still under way."""
+_END_OF_IT: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND xact_start = $2"
+)
+LOST: Final = "Another gateway has taken the database, so this one may not write to it any more."
+
+Act = Callable[[Statements], Awaitable[Any]]
+
+
+class PostgresqlWriter:
+    """See the module. `start` takes a connection that is open; `stop` commits what is left."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[Any]],
+        *,
+        node: int,
+        projections: Mapping[type, Sequence[PostgresqlProjection]],
+        on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
+        on_end: Callable[[str], None] = lambda _words: None,
+    ) -> None:
+        """`node`: the id of the row that says that this gateway may write. `on_commit` hears how long each
+        group took and whether it was committed, `on_end` that nothing can be stored any more.
+        """
+        self.appender = Appender(node, projections)
+        self._connect = connect
+        self._node = node
+        self._on_commit = on_commit
+        self._on_end = on_end
+        self._end: StoreFailed | None = None
+        """Why it has ended; None while it lives."""
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._grouping = Grouping()
+        self._in_hand = Group({}, [])
+        self._connection: Any = None
+        self._is_troubled = False
+        """Whether the last group could not be written."""
+        self._commits = 0
+        """Transactions that were begun."""
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Starts the task."""
+        self._task = self._loop.create_task(self._run(), name="postgresql writer")
+
+    async def stop(self) -> None:
+        """Commits what is enqueued, once, and ends the task."""
+        self._grouping.is_stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    # -- given --------------------------------------------------------------------------------------------
+
+    def put(self, sink: Sink, event: Event, *, urgent: bool) -> None:
+        """An event for the next group."""
+        if self._grouping.put(sink, event, urgent=urgent):
+            self._wake.set()
+
+    def call_soon(self, act: Act) -> None:
+        """Runs `act` with the next group, as late as events may wait; if it is refused, it is lost."""
+        if self._end is None and not self._grouping.is_stopping and self._grouping.call_soon(act):
+            self._wake.set()
+
+    async def call(self, act: Act, *, is_long: bool = False) -> Any:
+        """Runs `act` inside the next group; its result, once it is committed. Raises what it raised, or
+        StoreFull, StoreFailed. One that `is_long` waits for those that came before it, one a group.
+        """
+        if self._grouping.is_stopping:
+            raise StoreFailed("The store is closed.")
+        if self._end is not None:
+            raise self._end
+        future = self._loop.create_future()
+        self._grouping.call(act, future, is_long=is_long)
+        self._wake.set()
+        return await future
+
+    def forget(self, sink: Sink, seqs: set[int]) -> None:
+        """Takes back events that were refused; called while they are."""
+        self._grouping.forget(sink, seqs)
+
+    def backlog(self) -> int:
+        """How many events and calls wait, those that were refused and are tried again among them."""
+        return self._grouping.backlog()
+
+    def end(self, words: str) -> None:
+        """Ends all writing: this gateway may not any more. A commit under way is refused by itself."""
+        if self._end is not None:
+            return
+        self._end = StoreFailed(words)
+        waiting = self._grouping.empty()
+        refuse(waiting.calls, list(waiting.events), self._end)
+        self._wake.set()
+        self._on_end(words)
+
+    # -- the task -----------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        try:
+            await self._work()
+        except BaseException as error:
+            log.critical("THE TASK THAT WRITES TO POSTGRESQL HAS ENDED: %s", error, exc_info=True)
+            group, self._in_hand = self._in_hand, Group({}, [])
+            self.end(f"The task that writes to PostgreSQL has ended ({type(error).__name__}).")
+            if self._end is not None:
+                refuse(group.calls, list(group.events), self._end)
+        finally:
+            await self._let_go()
+
+    async def _work(self) -> None:
+        while (group := await self._next_group()) is not None:
+            self._in_hand = group
+            await self._write_group(group)
+            self._in_hand = Group({}, [])
+            del group  # while it waits for the next one, this one's events are somebody else's
+
+    async def _next_group(self) -> Group | None:
+        """Waits for work and for its group to fill, but not for long; None when it is time to stop and
+        nothing is left.
+        """
+        grouping = self._grouping
+        while not (grouping.has_new or grouping.is_stopping):
+            await self._sleep(RETRY_SECONDS if grouping.kept else None)
+            if grouping.kept:
+                break
+        while (left := grouping.left()) > 0:
+            await self._sleep(left)
+        if grouping.is_stopping and not (grouping.has_new or grouping.kept):
+            return None
+        return grouping.take()
+
+    async def _sleep(self, seconds: float | None) -> None:
+        """Until there is something new, or so long."""
+        timer = None if seconds is None else self._loop.call_later(seconds, self._wake.set)
+        await self._wake.wait()
+        self._wake.clear()
+        if timer is not None:
+            timer.cancel()
+
+    async def _write_group(self, group: Group) -> None:
+        if self._end is not None:
+            refuse(group.calls, list(group.events), self._end)
+            return
+        began = time.monotonic()
+        try:
+            await self._commit_somehow(group)
+        except NodeLost:
+            self.end(LOST)
+            refuse(group.calls, list(group.events), StoreFailed(LOST))
+        except Exception as error:
+            self._on_commit(time.monotonic() - began, False)
+            self._fail(group, error)
+        else:
+            self._on_commit(time.monotonic() - began, True)
+            self._is_troubled = False
+            group.tell()
+
+    async def _commit_somehow(self, group: Group) -> None:
+        """As one transaction, or, if something in the group cannot be written, without that."""
+        try:
+            await self._surely(lambda connection, attempt: self._commit(connection, attempt, group))
+        except Exception as error:
+            if is_of_the_engine(error):
+                raise
+            await self._commit_apart(group)
+
+    async def _commit_apart(self, group: Group) -> None:
+        """Event by event, then each call in a transaction of its own: what cannot be written hurts nobody
+        else. Whoever is through is told at once.
+        """
+        await self._surely(lambda connection, attempt: self._commit_events_apart(connection, attempt, group))
+        Group(group.events, [], group.spoiled).tell()
+        group.events = {}
+        while group.calls:
+            one = Group({}, group.calls[:1])
+            try:
+                await self._surely(
+                    lambda connection, attempt, one=one: self._commit(connection, attempt, one)  # type: ignore[misc]
+                )
+            except Exception as error:
+                if is_of_the_engine(error):
+                    raise
+                one.calls[0].error = worded(error)
+            one.tell()
+            del group.calls[0]
+
+    def _fail(self, group: Group, error: Exception) -> None:
+        """Nothing was written: tells everybody, and keeps the events."""
+        self._is_troubled = True
+        self.appender.claims.clear()
+        words = worded(error)
+        log.error("nothing could be written: %s", words.message)
+        self._grouping.kept = {} if self._grouping.is_stopping else group.events
+        if not self._grouping.kept and group.events:
+            log.critical("%d events were not written", sum(len(events) for events in group.events.values()))
+        refuse(group.calls, list(group.events), words)
+
+    # -- connections that are lost ------------------------------------------------------------------------
+
+    async def _surely(self, act: Callable[[Any, Attempt], Awaitable[None]]) -> None:
+        """Runs `act` until it is known to have been committed, or not to have been; on a new connection if
+        need be. Raises what it raised.
+        """
+        until = time.monotonic() + (0 if self._is_troubled else PATIENCE_SECONDS)
+        pause, tries = PAUSE_SECONDS, 0
+        attempt = Attempt()
+        while True:
+            try:
+                if self._connection is None:
+                    self._connection = await self._connect()
+                if attempt.is_in_doubt and await self._was_committed(self._connection, attempt):
+                    return
+                attempt = Attempt()
+                await act(self._connection, attempt)
+            except Exception as error:
+                tries += 1
+                if is_to_be_done_again(error) and tries < TRIES:
+                    continue
+                if not is_gone(error):
+                    raise
+                await self._let_go()
+                is_told = not attempt.is_in_doubt or self._grouping.is_stopping or self._end is not None
+                if is_told and time.monotonic() >= until:
+                    raise
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_SECONDS)
+
+    async def _was_committed(self, connection: Any, attempt: Attempt) -> bool:
+        if not attempt.number:
+            return False  # events are written again
+        await connection.execute(_END_OF_IT, attempt.pid, attempt.began)
+        return bool(await connection.fetchval(_NUMBER, self._node) == attempt.number)
+
+    async def _let_go(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    def interrupt(self) -> None:
+        """The connection is dead, as somebody else found out."""
+        if self._connection is not None:
+            self._connection.terminate()
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    async def _commit(self, connection: Any, attempt: Attempt, group: Group) -> None:
+        appender = self.appender
+        if not group.calls and appender.is_one_statement(group.events):
+            await appender.put(connection, attempt, group.events)
+            return
+        logs = await appender.claimed(connection, group.events)  # outside, because what is claimed is noted
+        async with self._transaction(connection, attempt):
+            await appender.append(connection, [(session, events) for session, _, events in logs])
+            for call in group.calls:
+                await self._act(connection, call)
+
+    async def _commit_events_apart(self, connection: Any, attempt: Attempt, group: Group) -> None:
+        """Writes every event that can be written, log by log, and notes those that cannot."""
+        spoiled: dict[Sink, set[int]] = {}
+        await self.appender.claimed(connection, group.events)
+        async with self._transaction(connection, attempt):
+            for sink, events in group.events.items():
+                if (claim := self.appender.claims.get(sink.key)) is None:
+                    continue  # its session is gone
+                if await self._fits(connection, claim[0], events) is None:
+                    continue
+                for event in events:
+                    if (error := await self._fits(connection, claim[0], [event])) is not None:
+                        log.error("event %d of session %s cannot be stored: %s", event.seq, sink.key, error)
+                        spoiled.setdefault(sink, set()).add(event.seq)
+        group.spoiled = spoiled
+
+    async def _fits(self, connection: Any, session: int, events: list[Event]) -> Exception | None:
+        """Writes events of one log, or none of them; why they cannot be."""
+        try:
+            async with connection.transaction():
+                await self.appender.append(connection, [(session, events)])
+        except Exception as error:
+            if is_of_the_engine(error):
+                raise
+            return error
+        return None
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self, connection: Any, attempt: Attempt) -> AsyncIterator[None]:
+        """One that leaves its number. Raises NodeLost if this gateway may not write any more."""
+        transaction = connection.transaction()
+        await transaction.start()
+        try:
+            self._commits += 1
+            found = await connection.fetchrow(_BEGIN, self._node, self._commits)
+            if found is None:
+                raise NodeLost
+            attempt.number, (attempt.pid, attempt.began) = self._commits, found
+            yield
+        except BaseException:
+            with contextlib.suppress(Exception):  # the connection is gone, and with it the transaction
+                await transaction.rollback()
+            raise
+        await noting_doubt(attempt, transaction.commit())
+
+    async def _act(self, connection: Any, call: Call) -> None:
+        """Runs a call; what it raises undoes only itself, unless the engine is at fault."""
+        call.error = None
+        try:
+            async with connection.transaction():
+                call.result = await call.act(connection)
+        except Exception as error:
+            if is_of_the_engine(error) or is_to_be_done_again(error):
+                raise
+            call.error = worded(error)

@@ -1,0 +1,150 @@
+"""A gateway on two PostgreSQL servers, of which one dies: `python -m tests.failover --rounds 10`.
+
+The second one follows the first synchronously. While people talk the first is killed and the second promoted;
+the gateway, whose URL names both, goes on by itself. Then everything that was acknowledged must be there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import pathlib
+import tempfile
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from msgspec import Struct
+
+from tests.inside import GatewayInside, gateway_inside
+from tests.patience import within
+from tests.postgres import ROLE, Server, postgres, standby
+from tests.shared import ask
+
+SESSIONS: Final = 3
+ROUND_SECONDS: Final = 20
+PAUSE_SECONDS: Final = 0.05
+
+
+class Outcome(Struct, frozen=True):
+    """Of one failover."""
+
+    acknowledged: int
+    lost: list[str]
+    """What was acknowledged and is not there."""
+    pause_seconds: float
+    """From the kill until the first message was acknowledged after it."""
+
+
+def missing(acknowledged: Iterable[str], there: Iterable[str]) -> list[str]:
+    """What was acknowledged and is not there."""
+    return sorted(set(acknowledged) - set(there))
+
+
+class _People:
+    """They say one word after the other, each until it is acknowledged."""
+
+    def __init__(self, gateway: GatewayInside) -> None:
+        self._gateway = gateway
+        self.acknowledged: dict[str, float] = {}
+        """Word → when."""
+        self.is_over = False
+
+    async def talk(self, session: str) -> None:
+        number = 0
+        while not self.is_over:
+            word = f"{session}-{number}"
+            body = {"session_id": session, "message": f"/echo {word}"}
+            key = {"Idempotency-Key": word}
+            answer = await ask(self._gateway.http, "POST", "/api/chat?wait=5", body, headers=key)
+            if answer.status == 200:
+                self.acknowledged[word] = time.monotonic()
+                number += 1
+            else:
+                assert answer.status == 503, answer
+                await asyncio.sleep(PAUSE_SECONDS)
+
+    async def until_each_says(self, count: int) -> None:
+        """So many more words of each session."""
+        wanted = {session: self._said(session) + count for session in names()}
+        while any(self._said(session) < wanted[session] for session in names()):
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    def _said(self, session: str) -> int:
+        return sum(word.startswith(f"{session}-") for word in self.acknowledged)
+
+
+def names() -> list[str]:
+    """The sessions."""
+    return [f"s{number}" for number in range(SESSIONS)]
+
+
+def both(one: Server, other: Server, database: str) -> str:
+    """The URL that names both, of which that is used that can be written."""
+    hosts = f"127.0.0.1:{one.port},127.0.0.1:{other.port}"
+    return f"postgresql://{ROLE}@{hosts}/{database}?target_session_attrs=read-write"
+
+
+async def fail_over(directory: pathlib.Path) -> Outcome:
+    """One round. Raises TimeoutError if the gateway does not go on."""
+    async with postgres(is_durable=True) as primary, standby(primary) as second:
+        database = (await primary.database()).rpartition("/")[2]
+        config = f'store = "{both(primary, second, database)}"\n'
+        async with gateway_inside(directory, config=config) as gateway, within(ROUND_SECONDS):
+            people = _People(gateway)
+            tasks = [asyncio.create_task(people.talk(session)) for session in names()]
+            try:
+                await people.until_each_says(2)
+                killed = time.monotonic()
+                await primary.kill()
+                async with second.connection() as connection:
+                    await connection.execute("SELECT pg_promote()")
+                await people.until_each_says(2)
+                people.is_over = True
+            except BaseException:
+                for task in tasks:
+                    task.cancel()
+                raise
+            finally:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            for task in tasks:
+                task.result()
+            first = min(at for at in people.acknowledged.values() if at > killed)
+            lost = missing(people.acknowledged, await _words(gateway))
+            return Outcome(len(people.acknowledged), lost, first - killed)
+
+
+async def _words(gateway: GatewayInside) -> list[str]:
+    """What is in the log that a new reader reads, and in the store."""
+    found = []
+    for session in names():
+        async with gateway.http.get(f"/api/sessions/{session}/export?format=jsonl") as response:
+            text = await response.text()
+        state: Any = await gateway.state(session)
+        said = [one["content"].removeprefix("/echo ") for one in state["messages"] if one["sender"] == "user"]
+        found += [word for word in said if f'/echo {word}"' in text]
+    return found
+
+
+def main() -> int:
+    """Rounds, a line each; 1 if anything was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    rounds = parser.parse_args().rounds
+    outcomes = []
+    for number in range(1, rounds + 1):
+        with tempfile.TemporaryDirectory(prefix="failover-") as made:
+            outcome = asyncio.run(fail_over(pathlib.Path(made)))
+        outcomes.append(outcome)
+        print(  # noqa: T201
+            f"round {number}: {outcome.acknowledged} acknowledged, {len(outcome.lost)} lost,"
+            f" a pause of {outcome.pause_seconds:.2f} s"
+        )
+    lost = sum(len(outcome.lost) for outcome in outcomes)
+    longest = max(outcome.pause_seconds for outcome in outcomes)
+    print(f"{rounds} failovers, {lost} lost, the longest pause {longest:.2f} s")  # noqa: T201
+    return 1 if lost else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

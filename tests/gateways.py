@@ -20,7 +20,7 @@ import psutil
 from gateway.client import GatewayClient
 from gateway.server.operators_socket import address, read_token
 from tests.patience import soon, within
-from tests.stored import store_in
+from tests.stored import store_in, with_store
 
 ROOT: Final = pathlib.Path(__file__).parent.parent
 SCENARIOS: Final = ROOT / "tests" / "scenarios"
@@ -161,7 +161,8 @@ async def running_gateway(
     """
     log = directory / "gateway.log"
     data = directory / "data"
-    config = with_agents(directory, config, agents or {})
+    stored = store_in(data, config, environ)
+    config = with_store(with_agents(directory, config, agents or {}), stored)
     if config:
         (directory / "config.toml").write_text(config)
         arguments = (*arguments, "--config", str(directory / "config.toml"))
@@ -175,7 +176,7 @@ async def running_gateway(
             *prefix,
             *(sys.executable, "-m", "gateway", "serve", "--port", "0", "--data-dir", str(data), *arguments),
             cwd=ROOT,
-            env={**clean, **store_in(data, config, environ), **quiet(config, environ)},
+            env={**clean, **stored, **quiet(config, environ)},
             stdout=asyncio.subprocess.PIPE,
             stderr=stream,
             pass_fds=kept,

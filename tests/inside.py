@@ -23,7 +23,7 @@ from gateway.server.server import listen, own_url, running
 from gateway.sessions.session import Session
 from gateway.telemetry.logs import JsonFormatter, LineFormatter
 from tests.gateways import RunningGateway, Scenario, processes_of_agents, quiet, with_agents
-from tests.stored import store_in
+from tests.stored import store_in, with_store
 
 
 class Clock:
@@ -90,8 +90,8 @@ async def gateway_inside(
     `agents` are scripted ones: name → scenario. `at_ms`: what its wall clock shows at first.
     """
     path, data = directory / "config.toml", directory / "data"
-    path.write_text(with_agents(directory, config, agents or {}))
     stored = store_in(data, config, environ)
+    path.write_text(with_store(with_agents(directory, config, agents or {}), stored))
 
     def read() -> Config:
         given = {"data_dir": str(data), "server.port": 0}

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import functools
 import itertools
 import os
@@ -133,12 +134,14 @@ class Server:
         settings += () if self._is_durable else _FAST
         with (self.directory / "log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
+                *_ending_with_us(),
                 *(str(programs() / "postgres"), "-D", str(self.directory / "data")),
                 *(part for setting in settings for part in ("-c", setting)),
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
                 start_new_session=True,
+                preexec_fn=_ends_with_us,
                 **as_ordinary(),
             )
         async with within(START_SECONDS):
@@ -167,6 +170,13 @@ class Server:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         await self._process.wait()
+
+
+@functools.cache
+def _ending_with_us() -> tuple[str, ...]:
+    """Has the server end if the tests are killed; the word for it is util-linux's."""
+    setpriv = shutil.which("setpriv")
+    return (setpriv, "--pdeathsig", "QUIT") if setpriv else ()
 
 
 @contextlib.asynccontextmanager
@@ -236,6 +246,16 @@ def as_ordinary() -> dict[str, Any]:
             found = pwd.getpwnam(name)
             return {"user": found.pw_uid, "group": found.pw_gid}
     raise PostgresUnavailable("PostgreSQL does not run as root, and there is no other user")
+
+
+_KERNEL: Final = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def _ends_with_us() -> None:
+    """In the server, before it is one: if the tests are killed, it is told to end."""
+    if sys.platform == "linux":
+        _KERNEL.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
 
 
 class ServerInThread:

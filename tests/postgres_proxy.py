@@ -24,6 +24,7 @@ class Proxy:
         self._mark: bytes | None = None
         self._is_answered = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._clients: set[asyncio.Task[None]] = set()
 
     def cut_at(self, mark: bytes, *, is_answered: bool) -> None:
         """Cuts the next connection on which a client sends this: if `is_answered`, once the server has done
@@ -39,13 +40,18 @@ class Proxy:
         """All comes through again."""
         self._is_through.set()
 
-    def cut_all(self) -> None:
+    async def cut_all(self) -> None:
         """Cuts every connection."""
         for writer in list(self._writers):
             writer.transport.abort()
+        if self._clients:
+            await asyncio.wait(self._clients)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client."""
+        if (task := asyncio.current_task()) is not None:
+            self._clients.add(task)
+            task.add_done_callback(self._clients.discard)
         is_last = asyncio.Event()
         try:
             back, forth = await asyncio.open_connection(self._target.hostname, self._target.port)
@@ -106,4 +112,4 @@ async def proxy(url: str) -> AsyncIterator[Proxy]:
     finally:
         listening.close()
         made.go_on()
-        made.cut_all()
+        await made.cut_all()

@@ -41,6 +41,11 @@ def store_in(data: pathlib.Path, config: str, environ: Mapping[str, str] | None)
     return {"AGENT_GATEWAY_STORE": _urls[place]}
 
 
+def with_store(config: str, stored: Mapping[str, str]) -> str:
+    """A configuration that names the store, too, for commands that are given it."""
+    return f'store = "{stored["AGENT_GATEWAY_STORE"]}"\n{config}' if stored and config else config
+
+
 @contextlib.contextmanager
 def stored_in(name: str) -> Iterator[None]:
     """Gateways that are started meanwhile have this kind of store."""

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import pathlib
 from collections.abc import Coroutine, Iterator
-from typing import Any
+from typing import Any, Final
 
 from gateway.cli.options import add_common, configured, run_by
 from gateway.config.tables import Config
@@ -17,7 +17,9 @@ from gateway.maintenance.lock import DataLock
 from gateway.stores.bulk_opening import file_of
 from gateway.telemetry import terminal
 
-_WHERE = "a file, a data directory, sqlite:///FILE, postgresql://…, or @FILE, which holds such a URL"
+INTERRUPTED: Final = 130
+"""As a shell tells of a program that SIGINT ended."""
+_WHERE: Final = "a file, a data directory, sqlite:///FILE, postgresql://…, or @FILE, which holds such a URL"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -110,3 +112,6 @@ def _spoken(act: Coroutine[Any, Any, int]) -> int:
     except (GatewayError, OSError) as error:
         terminal.complain(f"agent-gateway: {error}")
         return 1
+    except KeyboardInterrupt:
+        terminal.complain("agent-gateway: stopped; a copy goes on if it is run again")
+        return INTERRUPTED

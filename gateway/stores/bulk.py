@@ -7,6 +7,7 @@ rows as they are stored: one event, or neighbours of one log together.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -140,12 +141,12 @@ class LogDigest(Struct, frozen=True):
 
 
 def parted(row: EventRow) -> Iterator[tuple[int, int, bytes | Raw]]:
-    """The events of a row: seq, at, body. Raises msgspec.MsgspecError."""
+    """The events of a row: seq, at, body. One that cannot be read counts as one event."""
     _, seq, at, body = row
     if body.startswith(b"["):
-        yield from _neighbours(body)
-    else:
-        yield seq, at, body
+        with contextlib.suppress(msgspec.MsgspecError):
+            return iter(_neighbours(body))
+    return iter([(seq, at, body)])
 
 
 async def log_digests(side: Side) -> AsyncIterator[LogDigest]:

@@ -26,7 +26,7 @@ GROUP_SECONDS: Final = 0.05
 """How long an event that no caller waits for may be held back for its group."""
 
 
-class Call:
+class WriteCall:
     """Work of which somebody awaits the outcome; nobody, if it has no future."""
 
     __slots__ = ("act", "error", "future", "result")
@@ -38,11 +38,11 @@ class Call:
         self.error: Exception | None = None
 
 
-class Group(Struct):
+class WriteGroup(Struct):
     """What is committed together: events, log by log, then calls. It may be empty."""
 
     events: dict[Sink, list[Event]]
-    calls: list[Call]
+    calls: list[WriteCall]
     spoiled: dict[Sink, set[int]] = {}
     """Events that cannot be stored, whatever is tried: the others were committed without them."""
 
@@ -73,12 +73,12 @@ class Grouping:
         self.is_stopping = False
         self._since = 0.0
         """No event has waited for longer."""
-        self._calls: list[Call] = []
-        self._long: deque[Call] = deque()
+        self._calls: list[WriteCall] = []
+        self._long: deque[WriteCall] = deque()
         """Calls that take long: one goes with a group, so that no group waits for more than one of them."""
         self._was_passed_over = False
         """Whether the last group went without one."""
-        self._later: list[Call] = []
+        self._later: list[WriteCall] = []
         """Calls that nobody waits for: they go with whatever is committed next."""
 
     # -- given --------------------------------------------------------------------------------------------
@@ -103,12 +103,12 @@ class Grouping:
         is_first = not (self.events or self._later)
         if is_first:
             self._since = time.monotonic()
-        self._later.append(Call(act, None))
+        self._later.append(WriteCall(act, None))
         return is_first
 
     def call(self, act: Any, future: asyncio.Future[Any], *, is_long: bool) -> None:
         """A call for the next group; who waits must look again."""
-        (self._long if is_long else self._calls).append(Call(act, future))
+        (self._long if is_long else self._calls).append(WriteCall(act, future))
 
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Takes back events that were refused."""
@@ -138,22 +138,22 @@ class Grouping:
         is_empty = not (self.events or self._later)
         return 0.0 if is_empty else self._since + GROUP_SECONDS - time.monotonic()
 
-    def take(self) -> Group:
+    def take(self) -> WriteGroup:
         """What goes into the next group: everything, or the urgent logs' events."""
         has_calls = bool(self._calls or self._long)
         if self.kept or has_calls or self.is_stopping or self._left_of_events() <= 0:
-            group = Group(self.kept, [*self._calls, *self._later, *self._next_long()])
+            group = WriteGroup(self.kept, [*self._calls, *self._later, *self._next_long()])
             for sink, events in self.events.items():
                 group.events.setdefault(sink, []).extend(events)
             self.kept, self.events, self._calls = {}, {}, []
         else:
             urgent = [sink for sink in self.urgent if sink in self.events]
-            group = Group({sink: self.events.pop(sink) for sink in urgent}, self._later)
+            group = WriteGroup({sink: self.events.pop(sink) for sink in urgent}, self._later)
         self._later = []
         self.urgent.clear()
         return group
 
-    def _next_long(self) -> list[Call]:
+    def _next_long(self) -> list[WriteCall]:
         """A call that takes long, if there is one: at the latest in every second group, and before that if
         nobody waits for anything else.
         """
@@ -161,15 +161,15 @@ class Grouping:
         self._was_passed_over = is_passed_over
         return [self._long.popleft()] if self._long and not is_passed_over else []
 
-    def empty(self) -> Group:
+    def empty(self) -> WriteGroup:
         """Everything, for those to be told that wait for it."""
-        group = Group(self.kept | self.events, [*self._calls, *self._long])
+        group = WriteGroup(self.kept | self.events, [*self._calls, *self._long])
         self._calls, self._later, self.events, self.kept = [], [], {}, {}
         self._long.clear()
         return group
 
 
-def refuse(calls: list[Call], sinks: list[Sink], error: GatewayError) -> None:
+def refuse(calls: list[WriteCall], sinks: list[Sink], error: GatewayError) -> None:
     """On the loop: every waiting call and every log hears of a failure."""
     for call in calls:
         if call.future is not None and not call.future.done():

@@ -100,7 +100,7 @@ class Reading:
         return sorted(found, key=lambda match: -(match.seq or 0))
 
 
-class Source(Protocol):
+class SearchSource(Protocol):
     """What an engine knows."""
 
     async def key_of(self, owner: str, session_id: str) -> str:
@@ -119,7 +119,7 @@ class Source(Protocol):
 
 
 async def search(
-    source: Source,
+    source: SearchSource,
     owner: str,
     words: tuple[str, ...],
     *,
@@ -150,7 +150,7 @@ async def search(
     return Matches(matches=matches, is_indexing=is_indexing())
 
 
-async def _titles(source: Source, owner: str, words: tuple[str, ...]) -> list[Match]:
+async def _titles(source: SearchSource, owner: str, words: tuple[str, ...]) -> list[Match]:
     matches: list[Match] = []
     at, key = EVER, ""
     while len(matches) < TITLES_MOST:
@@ -164,7 +164,7 @@ async def _titles(source: Source, owner: str, words: tuple[str, ...]) -> list[Ma
 
 
 async def _in_session(
-    source: Source, one: Candidate, words: tuple[str, ...], *, before: int, deadline: float
+    source: SearchSource, one: Candidate, words: tuple[str, ...], *, before: int, deadline: float
 ) -> tuple[list[Match], int]:
     """The last matches before a number, and the number before which the rest is to be searched, or 0."""
     matches: dict[str, Match] = {}

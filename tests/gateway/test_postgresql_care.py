@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 
+import asyncpg
+import pytest
+
+from gateway.config.file import load
+from gateway.errors import StoreFailed
 from gateway.maintenance import backup
+from gateway.maintenance.archive import BackupFailed
 from tests.contract.engines import migrated_database
 from tests.inside import gateway_inside
 from tests.integration.test_backup import said
@@ -23,8 +30,8 @@ async def test_a_gateway_on_postgresql_is_backed_up_and_restored_into_any_engine
         await gateway.chat("gone", "/echo erase me")
         code, _, err = await typed("backup", str(file), *options)
         assert (code, err.splitlines()[0].startswith("2 sessions, ")) == (0, True), err
-        code, _, err = await typed("restore", str(file), *options)
-        assert (code, "is in use by process" in err) == (1, True)
+        with pytest.raises(StoreFailed, match="is in use by process"):
+            await asyncio.to_thread(backup.restore, gateway.inner.config, file)
         await gateway.delete("gone")
         await gateway.chat("kept", "/echo two")
         code, out, err = await typed("doctor", *options)
@@ -35,8 +42,9 @@ async def test_a_gateway_on_postgresql_is_backed_up_and_restored_into_any_engine
         assert any("in use by the gateway on" in line for line in lines)
         assert "FAIL  fsync = off: what is committed is lost with the machine's power" in lines
 
-    code, _, err = await typed("restore", str(file), *options)
-    assert (code, "The database has rows already. Say --replace" in err) == (1, True)
+    on_postgresql = load(tmp_path / "config.toml", overrides={"data_dir": str(tmp_path / "data")})
+    with pytest.raises(BackupFailed, match="The database has rows already"):
+        await asyncio.to_thread(backup.restore, on_postgresql, file)
     code, out, err = await typed("restore", str(file), "--replace", *options)
     assert code == 0, err
     assert "erased again, as it was erased after that: 1 sessions" in out
@@ -46,10 +54,18 @@ async def test_a_gateway_on_postgresql_is_backed_up_and_restored_into_any_engine
         await gateway.chat("kept", "/echo three")
         assert (await gateway.state("gone"))["ended"]["reason"] == "deleted"
 
+    connection = await asyncpg.connect(url)  # as one that was cut leaves it
+    await connection.execute("CREATE TABLE store_copying (what text PRIMARY KEY)")
+    await connection.execute("TRUNCATE sessions CASCADE")
+    await connection.close()
+    (tmp_path / "data" / "restore.unfinished").touch()
+    done = await asyncio.to_thread(backup.restore, on_postgresql, file)
+    assert (done.manifest.sessions, done.ended.sessions) == (2, 1)
+
     elsewhere = tmp_path / "sqlite"
     elsewhere.mkdir()
-    code, _, err = await typed("restore", str(file), "--data-dir", str(elsewhere / "data"))
-    assert code == 0, err
+    on_sqlite = load(overrides={"data_dir": str(elsewhere / "data")})
+    await asyncio.to_thread(backup.restore, on_sqlite, file)
     async with gateway_inside(elsewhere) as gateway:
         assert said(await gateway.state("kept"), "user") == ["one"]
     assert backup.verify(file).sessions == 2

@@ -12,6 +12,7 @@ from tests.integration.test_backup import back_up
 from tests.integration.test_command_line import typed
 from tests.integration.test_restored_erasures import restored
 from tests.shared import ask
+from tests.stored import IN_A_FILE
 
 CONFIG = '[auth]\nmodes = ["keys"]\n[tenants.acme]\n'
 
@@ -69,6 +70,7 @@ async def test_a_name_that_means_nobody_is_said(tmp_path: pathlib.Path) -> None:
         assert err == "this gateway knows no session and no key of acme/typo: check the name\n"
 
 
+@IN_A_FILE
 async def test_a_restore_brings_nobody_back_who_was_disabled_since(tmp_path: pathlib.Path) -> None:
     async with gateway_inside(tmp_path, config=CONFIG) as gateway:
         key = await gateway.mint("ann", tenant="acme")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import pathlib
 import secrets
 import sqlite3
@@ -14,6 +15,10 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from gateway.apps.product_chat import numbering
+from gateway.apps.product_chat.store_postgresql import PostgresqlProducts
+from gateway.apps.product_chat.store_sqlite import SqliteProducts
+from gateway.errors import StoreFailed
 from tests.patience import counting
 from tests.products.shop import (
     ADMIN_CHATS,
@@ -436,6 +441,28 @@ def _check_tables(path: pathlib.Path) -> None:
         with pytest.raises(sqlite3.IntegrityError):
             database.execute("UPDATE product_chat_messages SET session_id = 999")
     database.close()
+
+
+async def test_an_answer_without_a_number_gets_one_as_soon_as_the_store_gives_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = itertools.count(1)
+
+    async def one_at_a_time(_store: object) -> range:
+        if (number := next(asked)) == 2:
+            raise StoreFailed
+        return range(number, number + 1)
+
+    for store in (SqliteProducts, PostgresqlProducts):
+        monkeypatch.setattr(store, "numbers", one_at_a_time)
+    monkeypatch.setattr(numbering, "AGAIN_SECONDS", 0.05)
+    async with running_shop(tmp_path) as shop, shop.visitor() as visitor:
+        name = await visitor.begin(initial_message="/echo one")
+        await visitor.until(name, lambda found: len(found) == 2)
+        await visitor.say(name, "/echo two")
+        messages = await visitor.until(name, lambda found: len(found) == 4)
+    assert texts(messages) == ["/echo one", "one", "/echo two", "two"]
+    assert [message["id"] for message in messages] == [1, 3, 4, 5]
 
 
 async def test_a_gateway_killed_in_mid_answer_leaves_no_message_without_a_number(

@@ -281,7 +281,7 @@ DELAYS: Final = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(DELAYS)
 def test_never_two_believe_that_they_may_work_for_the_same_session(delays: list[float]) -> None:
     assert not Model(delays, Lease, Sightings).run(60)

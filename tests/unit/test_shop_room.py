@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.apps.shop.room import FULL_MILLISECONDS, GATEWAYS, Room
+from gateway.apps.shop.room import FULL_MILLISECONDS, GATEWAYS, ShopRoom
 from gateway.errors import SessionLimit
 
 
@@ -21,13 +21,13 @@ class Table:
         self.counts += 1
         return self.rows
 
-    async def make(self, room: Room, at: int = 0) -> None:
+    async def make(self, room: ShopRoom, at: int = 0) -> None:
         await room.take(self, at)  # type: ignore[arg-type]
         self.rows += 1
 
 
 async def test_a_bound_is_reached_exactly_and_counted_seldom() -> None:
-    table, room = Table(), Room(10_000)
+    table, room = Table(), ShopRoom(10_000)
     for _ in range(10_000):
         await table.make(room)
     assert table.counts < 200
@@ -36,7 +36,7 @@ async def test_a_bound_is_reached_exactly_and_counted_seldom() -> None:
 
 
 async def test_gateways_that_share_a_table_keep_the_bound_together() -> None:
-    table, rooms = Table(), [Room(1_000) for _ in range(GATEWAYS)]
+    table, rooms = Table(), [ShopRoom(1_000) for _ in range(GATEWAYS)]
     refused: set[int] = set()
     while len(refused) < len(rooms):
         for number, room in enumerate(rooms):
@@ -48,7 +48,7 @@ async def test_gateways_that_share_a_table_keep_the_bound_together() -> None:
 
 
 async def test_a_full_shop_is_counted_once_a_second() -> None:
-    table, room = Table(), Room(1)
+    table, room = Table(), ShopRoom(1)
     await table.make(room)
     for at in (0, 1, FULL_MILLISECONDS - 1, FULL_MILLISECONDS, -5):
         with pytest.raises(SessionLimit):

@@ -17,7 +17,7 @@ FULL_MILLISECONDS: Final = 1_000
 """For so long a shop that was full is not counted again, unless something was forgotten here."""
 
 
-class Room:
+class ShopRoom:
     """What was counted last, and what was made since. An act that runs again only has it counted earlier."""
 
     def __init__(self, conversations: int) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
-from gateway.apps.shop.room import Room
+from gateway.apps.shop.room import ShopRoom
 from gateway.apps.shop.store import (
     USES,
     Bounds,
@@ -46,7 +46,7 @@ class PostgresqlShopStore:
 
     def __init__(self, database: PostgresqlDatabase, *, bounds: Bounds | None = None) -> None:
         self._database = database
-        self._room = Room((bounds or Bounds()).conversations)
+        self._room = ShopRoom((bounds or Bounds()).conversations)
 
     async def use(
         self,

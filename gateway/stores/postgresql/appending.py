@@ -45,7 +45,7 @@ Logs = list[tuple[int, int, list[Event]]]
 """(row of the session, generation, events)"""
 
 
-class Attempt(Struct):
+class CommitAttempt(Struct):
     """A commit that is tried."""
 
     number: int = 0
@@ -57,7 +57,7 @@ class Attempt(Struct):
     """Whether it was sent, and the answer did not come."""
 
 
-async def noting_doubt(attempt: Attempt, sent: Awaitable[Any]) -> Any:
+async def noting_doubt(attempt: CommitAttempt, sent: Awaitable[Any]) -> Any:
     """Awaits what commits; if the connection is lost meanwhile, its outcome is in doubt."""
     try:
         found = await sent
@@ -116,7 +116,7 @@ class Appender:
         pairs = ((self.claims.get(sink.key), events) for sink, events in logs.items())
         return [(*claim, events) for claim, events in pairs if claim is not None]
 
-    async def put(self, connection: Any, attempt: Attempt, logs: dict[Sink, list[Event]]) -> None:
+    async def put(self, connection: Any, attempt: CommitAttempt, logs: dict[Sink, list[Event]]) -> None:
         """Events alone. A log that is not found any more was claimed in vain, if a failover has undone that,
         or has gone with its session.
         """
@@ -130,7 +130,7 @@ class Appender:
         if again and (claimed := await self.claimed(connection, again)):
             await self._put_as_one(connection, attempt, claimed)
 
-    async def _put_as_one(self, connection: Any, attempt: Attempt, logs: Logs) -> set[int]:
+    async def _put_as_one(self, connection: Any, attempt: CommitAttempt, logs: Logs) -> set[int]:
         """Events of logs as one statement; those logs that were found."""
         rows: list[Row] = []
         turns: dict[int, int] = {}

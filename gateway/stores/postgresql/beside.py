@@ -15,7 +15,7 @@ from gateway.errors import StoreFailed
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import schema
-from gateway.stores.postgresql.connections import Readers, connect, is_pooled
+from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled
 from gateway.stores.postgresql.errors import UNREADABLE, is_to_be_done_again, worded
 from gateway.stores.postgresql.store import PostgresqlStore
 
@@ -32,7 +32,7 @@ class PostgresqlTables:
     def __init__(self, url: str, *, migrations: Sequence[Migrations] = ()) -> None:
         self._url = url
         self._migrations = migrations
-        self._connections = Readers(url)
+        self._connections = ReadPool(url)
 
     @property
     def tables(self) -> PostgresqlTables:

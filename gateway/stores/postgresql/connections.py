@@ -110,7 +110,7 @@ async def _as_it_is(_connection: Any) -> None:
     """What only reads leaves nothing behind, so that nothing is asked of the server to clean a connection."""
 
 
-class Readers:
+class ReadPool:
     """A pool for what is only read."""
 
     def __init__(self, url: str) -> None:

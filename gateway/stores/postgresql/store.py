@@ -14,7 +14,7 @@ from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import ledger, options, schema
-from gateway.stores.postgresql.connections import Readers, connect, is_pooled, look_at
+from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.errors import UNREADABLE, worded
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
@@ -60,7 +60,7 @@ class PostgresqlStore:
         self._projections: dict[type, list[PostgresqlProjection]] = {}
         self._erases: list[Erase] = [ledger.forget_session, options.forget_options]
         """What other concerns delete with a session."""
-        self._readers = Readers(url)
+        self._readers = ReadPool(url)
         self._lease: NodeLease | None = None
         self._writer: PostgresqlWriter | None = None
         self.search = PostgresqlSearch(self)

@@ -26,9 +26,9 @@ from typing import Any, Final
 from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlProjection, Statements
-from gateway.stores.grouping import Call, Group, Grouping, refuse
+from gateway.stores.grouping import Grouping, WriteCall, WriteGroup, refuse
 from gateway.stores.logs import Sink
-from gateway.stores.postgresql.appending import ALIVE, Appender, Attempt, noting_doubt
+from gateway.stores.postgresql.appending import ALIVE, Appender, CommitAttempt, noting_doubt
 from gateway.stores.postgresql.connections import PATIENCE_SECONDS, PAUSE_SECONDS
 from gateway.stores.postgresql.errors import (
     NodeLost,
@@ -84,7 +84,7 @@ class PostgresqlWriter:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._grouping = Grouping()
-        self._in_hand = Group({}, [])
+        self._in_hand = WriteGroup({}, [])
         self._connection: Any = None
         self._is_troubled = False
         """Whether the last group could not be written."""
@@ -153,7 +153,7 @@ class PostgresqlWriter:
             await self._work()
         except BaseException as error:
             log.critical("THE TASK THAT WRITES TO POSTGRESQL HAS ENDED: %s", error, exc_info=True)
-            group, self._in_hand = self._in_hand, Group({}, [])
+            group, self._in_hand = self._in_hand, WriteGroup({}, [])
             self.end(f"The task that writes to PostgreSQL has ended ({type(error).__name__}).")
             if self._end is not None:
                 refuse(group.calls, list(group.events), self._end)
@@ -164,10 +164,10 @@ class PostgresqlWriter:
         while (group := await self._next_group()) is not None:
             self._in_hand = group
             await self._write_group(group)
-            self._in_hand = Group({}, [])
+            self._in_hand = WriteGroup({}, [])
             del group  # while it waits for the next one, this one's events are somebody else's
 
-    async def _next_group(self) -> Group | None:
+    async def _next_group(self) -> WriteGroup | None:
         """Waits for work and for its group to fill, but not for long; None when it is time to stop and
         nothing is left.
         """
@@ -190,7 +190,7 @@ class PostgresqlWriter:
         if timer is not None:
             timer.cancel()
 
-    async def _write_group(self, group: Group) -> None:
+    async def _write_group(self, group: WriteGroup) -> None:
         if self._end is not None:
             refuse(group.calls, list(group.events), self._end)
             return
@@ -208,7 +208,7 @@ class PostgresqlWriter:
             self._is_troubled = False
             group.tell()
 
-    async def _commit_somehow(self, group: Group) -> None:
+    async def _commit_somehow(self, group: WriteGroup) -> None:
         """As one transaction, or, if something in the group cannot be written, without that."""
         try:
             await self._surely(lambda connection, attempt: self._commit(connection, attempt, group))
@@ -217,15 +217,15 @@ class PostgresqlWriter:
                 raise
             await self._commit_apart(group)
 
-    async def _commit_apart(self, group: Group) -> None:
+    async def _commit_apart(self, group: WriteGroup) -> None:
         """Event by event, then each call in a transaction of its own: what cannot be written hurts nobody
         else. Whoever is through is told at once.
         """
         await self._surely(lambda connection, attempt: self._commit_events_apart(connection, attempt, group))
-        Group(group.events, [], group.spoiled).tell()
+        WriteGroup(group.events, [], group.spoiled).tell()
         group.events = {}
         while group.calls:
-            one = Group({}, group.calls[:1])
+            one = WriteGroup({}, group.calls[:1])
             try:
                 await self._surely(
                     lambda connection, attempt, one=one: self._commit(connection, attempt, one)  # type: ignore[misc]
@@ -237,7 +237,7 @@ class PostgresqlWriter:
             one.tell()
             del group.calls[0]
 
-    def _fail(self, group: Group, error: Exception) -> None:
+    def _fail(self, group: WriteGroup, error: Exception) -> None:
         """Nothing was written: tells everybody, and keeps the events."""
         self._is_troubled = True
         self.appender.claims.clear()
@@ -250,20 +250,20 @@ class PostgresqlWriter:
 
     # -- connections that are lost ------------------------------------------------------------------------
 
-    async def _surely(self, act: Callable[[Any, Attempt], Awaitable[None]]) -> None:
+    async def _surely(self, act: Callable[[Any, CommitAttempt], Awaitable[None]]) -> None:
         """Runs `act` until it is known to have been committed, or not to have been; on a new connection if
         need be. Raises what it raised.
         """
         until = time.monotonic() + (0 if self._is_troubled else PATIENCE_SECONDS)
         pause, tries = PAUSE_SECONDS, 0
-        attempt = Attempt()
+        attempt = CommitAttempt()
         while True:
             try:
                 if self._connection is None:
                     self._connection = await self._connect()
                 if attempt.is_in_doubt and await self._was_committed(self._connection, attempt):
                     return
-                attempt = Attempt()
+                attempt = CommitAttempt()
                 await act(self._connection, attempt)
             except Exception as error:
                 tries += 1
@@ -280,7 +280,7 @@ class PostgresqlWriter:
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS)
 
-    async def _was_committed(self, connection: Any, attempt: Attempt) -> bool:
+    async def _was_committed(self, connection: Any, attempt: CommitAttempt) -> bool:
         if not attempt.number:
             return False  # events are written again
         await connection.execute(_END_OF_IT, attempt.pid, attempt.began)
@@ -298,7 +298,7 @@ class PostgresqlWriter:
 
     # -- writing ------------------------------------------------------------------------------------------
 
-    async def _commit(self, connection: Any, attempt: Attempt, group: Group) -> None:
+    async def _commit(self, connection: Any, attempt: CommitAttempt, group: WriteGroup) -> None:
         appender = self.appender
         if not group.calls and appender.is_one_statement(group.events):
             await appender.put(connection, attempt, group.events)
@@ -309,7 +309,7 @@ class PostgresqlWriter:
             for call in group.calls:
                 await self._act(connection, call)
 
-    async def _commit_events_apart(self, connection: Any, attempt: Attempt, group: Group) -> None:
+    async def _commit_events_apart(self, connection: Any, attempt: CommitAttempt, group: WriteGroup) -> None:
         """Writes every event that can be written, log by log, and notes those that cannot."""
         spoiled: dict[Sink, set[int]] = {}
         await self.appender.claimed(connection, group.events)
@@ -337,7 +337,7 @@ class PostgresqlWriter:
         return None
 
     @contextlib.asynccontextmanager
-    async def _transaction(self, connection: Any, attempt: Attempt) -> AsyncIterator[None]:
+    async def _transaction(self, connection: Any, attempt: CommitAttempt) -> AsyncIterator[None]:
         """One that leaves its number. Raises NodeLost if this gateway may not write any more."""
         transaction = connection.transaction()
         await transaction.start()
@@ -354,7 +354,7 @@ class PostgresqlWriter:
             raise
         await noting_doubt(attempt, transaction.commit())
 
-    async def _act(self, connection: Any, call: Call) -> None:
+    async def _act(self, connection: Any, call: WriteCall) -> None:
         """Runs a call; what it raises undoes only itself, unless the engine is at fault."""
         call.error = None
         try:

@@ -33,7 +33,7 @@ import msgspec
 from gateway.errors import GatewayError, StoreDamaged, StoreFailed, StoreFull
 from gateway.events.facts import LARGE_BYTES, Event
 from gateway.stores.database import Projection
-from gateway.stores.grouping import Call, Group, Grouping, refuse
+from gateway.stores.grouping import Grouping, WriteCall, WriteGroup, refuse
 from gateway.stores.logs import Sink
 from gateway.stores.packing import MARKS, Row, rows_of, turn_after
 from gateway.stores.sqlite import log_rows
@@ -79,7 +79,7 @@ class Writer:
         self._on_end = on_end
         self._end: StoreFailed | None = None
         """Why the thread has ended; None while it lives."""
-        self._in_hand = Group({}, [])
+        self._in_hand = WriteGroup({}, [])
         self._loop = asyncio.get_running_loop()
         self._condition = threading.Condition()
         self._grouping = Grouping()
@@ -163,7 +163,7 @@ class Writer:
             while (group := self._next_group()) is not None:
                 self._in_hand = group
                 self._write_group(connection, group)
-                self._in_hand = Group({}, [])
+                self._in_hand = WriteGroup({}, [])
                 del group  # while it waits for the next one, this one's events are somebody else's
         finally:
             connection.close()
@@ -179,7 +179,7 @@ class Writer:
         self._refuse(calls, sinks, self._end)
         self._on_end(words)
 
-    def _next_group(self) -> Group | None:
+    def _next_group(self) -> WriteGroup | None:
         """Waits for work and for its group to fill, but not for long; None when it is time to stop and
         nothing is left.
         """
@@ -190,14 +190,14 @@ class Writer:
                     self._condition.wait(RETRY_SECONDS)
                     break
                 if not self._condition.wait(LOOK_SECONDS):
-                    return Group({}, [])
+                    return WriteGroup({}, [])
             while (left := grouping.left()) > 0:
                 self._condition.wait(left)
             if grouping.is_stopping and not (grouping.has_new or grouping.kept):
                 return None
             return grouping.take()
 
-    def _write_group(self, connection: sqlite3.Connection, group: Group) -> None:
+    def _write_group(self, connection: sqlite3.Connection, group: WriteGroup) -> None:
         if not (group.events or group.calls):
             with contextlib.suppress(StoreFailed):  # who writes next hears of it
                 self._look(connection)
@@ -227,7 +227,7 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):  # what is kept is only memory
                 log_rows.let_go(connection)
 
-    def _commit_somehow(self, connection: sqlite3.Connection, group: Group) -> None:
+    def _commit_somehow(self, connection: sqlite3.Connection, group: WriteGroup) -> None:
         """As one transaction, or, if something in the group cannot be written, without that."""
         try:
             self._commit(connection, group)
@@ -236,14 +236,14 @@ class Writer:
                 raise
             self._commit_apart(connection, group)
 
-    def _commit(self, connection: sqlite3.Connection, group: Group) -> None:
+    def _commit(self, connection: sqlite3.Connection, group: WriteGroup) -> None:
         connection.execute("BEGIN IMMEDIATE")
         self._write_events(connection, group.events)
         for call in group.calls:
             self._act(connection, call)
         connection.execute("COMMIT")
 
-    def _commit_apart(self, connection: sqlite3.Connection, group: Group) -> None:
+    def _commit_apart(self, connection: sqlite3.Connection, group: WriteGroup) -> None:
         """Event by event, then each call in a transaction of its own, which damage would spoil: what cannot
         be written hurts nobody else.
         """
@@ -253,7 +253,7 @@ class Writer:
         connection.execute("COMMIT")
         for call in group.calls:
             try:
-                self._commit(connection, Group({}, [call]))
+                self._commit(connection, WriteGroup({}, [call]))
             except Exception as error:
                 if log_rows.is_of_the_file(error) and not log_rows.is_damage(error):
                     raise
@@ -327,7 +327,7 @@ class Writer:
             project(connection, row_id, event)
         connection.executemany("UPDATE sessions SET has_open_turn = ? WHERE id = ?", turns)
 
-    def _act(self, connection: sqlite3.Connection, call: Call) -> None:
+    def _act(self, connection: sqlite3.Connection, call: WriteCall) -> None:
         """Runs a call; what it raises undoes only itself, unless the file is at fault."""
         call.error = None
         connection.execute("SAVEPOINT call")
@@ -352,7 +352,7 @@ class Writer:
         """A session was deleted; called in the thread, by the call that deletes it."""
         self._row_ids.pop(key, None)
 
-    def _fail(self, connection: sqlite3.Connection, group: Group, error: Exception) -> None:
+    def _fail(self, connection: sqlite3.Connection, group: WriteGroup, error: Exception) -> None:
         """Nothing was written: tells everybody, keeps the events, and waits until they were heard of."""
         with contextlib.suppress(sqlite3.Error):
             _roll_back(connection)
@@ -369,7 +369,7 @@ class Writer:
         while not self._heard.wait(HEARD_SECONDS) and not self._grouping.is_stopping:
             log.warning("the loop has not heard for %g s that nothing could be written", HEARD_SECONDS)
 
-    def _refuse(self, calls: list[Call], sinks: list[Sink], error: GatewayError) -> None:
+    def _refuse(self, calls: list[WriteCall], sinks: list[Sink], error: GatewayError) -> None:
         """On the loop."""
         refuse(calls, sinks, error)
         self._heard.set()

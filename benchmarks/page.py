@@ -3,10 +3,11 @@
     python -m benchmarks.page [--messages 10000] [--slower 4] [--without-peer]
 
 Both pages get the same texts in one run, in one Chromium: what they download, the main thread's processor
-time and the longest task for 3,000 deltas, opening 10,000 messages (time until the last can be read, longest
-task, elements, memory), and an answer of 5 MB. Ours is served by a real gateway. The other page is built on
-first use, from the versions in benchmarks/assistant_ui/package.json, below .cache/; it is no part of the
-product.
+time and the longest task for 3,000 deltas, opening 10,000 messages (time and processor time until the last
+can be read, longest task, elements, memory), and an answer of 5 MB; ours also finding words in the 10,000
+and going to their beginning. Ours is served by a real gateway. The other page is built on first use, from
+the versions in benchmarks/assistant_ui/package.json, below .cache/; it is no part of the product. A page
+that does not show the words within PATIENCE_MS is left, and the row says so; what it did until then counts.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import asyncio
 import contextlib
 import gzip
 import json
+import math
 import pathlib
 import shutil
 import socket
-import statistics
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator
@@ -27,7 +28,7 @@ from typing import Any, Final
 
 import uvicorn
 from msgspec import Struct
-from playwright.async_api import Browser, CDPSession, Page
+from playwright.async_api import Browser
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -35,6 +36,18 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from benchmarks.gateway import row
+from benchmarks.page_figures import (
+    PATIENCE_MS,
+    Opened,
+    Streamed,
+    at_beginning,
+    found,
+    key_to_paint,
+    longest,
+    opened,
+    streamed,
+    window,
+)
 from tests.chromium import FRONTEND, launched
 from tests.gateways import ROOT, running_gateway
 from tests.streams import state_when
@@ -43,36 +56,7 @@ PEER: Final = pathlib.Path(__file__).parent / "assistant_ui"
 BUILT: Final = ROOT / ".cache" / "assistant_ui"
 DELTAS: Final = 3_000
 PACE_MILLISECONDS: Final = 1
-KEYS: Final = 15
 MEGABYTES: Final = 5
-PATIENCE_MS: Final = 120_000
-
-CATEGORIES: Final = ["__metadata", "devtools.timeline", "disabled-by-default-devtools.timeline"]
-SHOWN: Final = """(words) => {
-  const all = document.querySelectorAll("[data-testid=message-agent], [data-message]");
-  const last = all[all.length - 1];
-  if (!last) return false;
-  const walker = document.createTreeWalker(last, NodeFilter.SHOW_TEXT);
-  while (walker.lastChild());
-  for (let count = 0; count < 60; count += 1) {
-    if (walker.currentNode.data?.includes(words)) {
-      const range = document.createRange();
-      range.selectNode(walker.currentNode);
-      const place = range.getBoundingClientRect();
-      return place.bottom > 0 && place.top < innerHeight && place.height > 0 && performance.now();
-    }
-    if (!walker.previousNode()) return false;
-  }
-  return false;
-}"""
-"""Milliseconds since the page was asked for, once the words can be seen."""
-KEY_TO_PAINT: Final = """
-window.keys = [];
-addEventListener("keydown", () => {
-  const at = performance.now();
-  requestAnimationFrame(() => setTimeout(() => window.keys.push(performance.now() - at)));
-}, true);
-"""
 
 
 def paragraph(number: int) -> str:
@@ -104,102 +88,6 @@ def deltas() -> list[str]:
     return [*pieces, "\n\nThe very last words."]
 
 
-class Opened(Struct, frozen=True):
-    """Of a page that was opened."""
-
-    ready_ms: float
-    thread_ms: float
-    longest_ms: float
-    elements: int
-    megabytes: float
-
-
-class Streamed(Struct, frozen=True):
-    """Of an answer that grew."""
-
-    thread_ms: float
-    longest_ms: float
-
-
-# -- a browser's figures ----------------------------------------------------------------------------------
-
-
-async def opened(browser: Browser, page: Page, url: str, words: str, slower: int) -> Opened:
-    """Opens an address until the words can be seen, and two seconds more."""
-    devtools = await page.context.new_cdp_session(page)
-    await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
-    await browser.start_tracing(page=page, categories=CATEGORIES)
-    await page.goto(url, timeout=PATIENCE_MS)
-    shown = await page.wait_for_function(SHOWN, arg=words, timeout=PATIENCE_MS, polling=100)
-    await page.wait_for_timeout(2_000)
-    tasks = tasks_of(await browser.stop_tracing())
-    await devtools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
-    elements = await page.evaluate("document.querySelectorAll('*').length")
-    ready = float(await shown.json_value())
-    return Opened(ready, sum(tasks), max(tasks), int(elements), await heap(devtools))
-
-
-def tasks_of(trace: bytes) -> list[float]:
-    """Milliseconds of processor time of each task of the page's main thread; on a busy machine a task lasts
-    longer than that.
-    """
-    events: list[dict[str, Any]] = json.loads(trace)["traceEvents"]
-    # The browser has pages of its own.
-    own = {event["pid"] for event in events if "chrome://" in str(event.get("args", {}).get("beginData"))}
-    mains = {
-        (event["pid"], event["tid"])
-        for event in events
-        if event["name"] == "thread_name" and event["args"]["name"] == "CrRendererMain"
-    }
-    return [
-        event.get("tdur", 0) / 1000
-        for event in events
-        if event["name"] == "RunTask" and (event["pid"], event["tid"]) in mains and event["pid"] not in own
-    ]
-
-
-async def heap(devtools: CDPSession) -> float:
-    """Megabytes of the page's objects."""
-    await devtools.send("HeapProfiler.collectGarbage")
-    usage: dict[str, Any] = await devtools.send("Runtime.getHeapUsage")
-    return float(usage["usedSize"]) / 1e6
-
-
-async def streamed(browser: Browser, page: Page, words: str) -> Streamed:
-    """Sends a message and reads the answer to its last words."""
-    await page.get_by_test_id("composer").fill("go on")
-    await browser.start_tracing(page=page, categories=CATEGORIES)
-    await page.keyboard.press("Enter")
-    await page.wait_for_function(SHOWN, arg=words, timeout=PATIENCE_MS, polling=200)
-    await page.wait_for_timeout(500)
-    tasks = tasks_of(await browser.stop_tracing())
-    return Streamed(sum(tasks), max(tasks))
-
-
-async def key_to_paint(page: Page, slower: int) -> float:
-    """The median from a key to the frame that shows it."""
-    devtools = await page.context.new_cdp_session(page)
-    await page.evaluate(KEY_TO_PAINT)
-    await page.get_by_test_id("composer").click()
-    await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
-    for _ in range(KEYS):
-        await page.keyboard.press("a")
-        await page.wait_for_timeout(60)
-    await devtools.send("Emulation.setCPUThrottlingRate", {"rate": 1})
-    return float(statistics.median(await page.evaluate("window.keys")))
-
-
-@contextlib.asynccontextmanager
-async def window(browser: Browser) -> AsyncIterator[Page]:
-    """A window of its own."""
-    context = await browser.new_context(viewport={"width": 1100, "height": 800})
-    page = await context.new_page()
-    try:
-        yield page
-    finally:
-        await context.close()
-
-
 def packed(names: list[pathlib.Path]) -> float:
     """Kilobytes of files on the wire."""
     return sum(len(gzip.compress(path.read_bytes(), 9)) for path in names) / 1000
@@ -217,6 +105,9 @@ class Figures(Struct):
     key_ms: float
     empty_key_ms: float
     answer: Opened
+    find_ms: float = math.nan
+    """The longest task while words are found; only of ours, as the next."""
+    beginning_ms: float = math.nan
 
 
 async def ours(browser: Browser, count: int, slower: int, directory: pathlib.Path) -> Figures:
@@ -242,6 +133,14 @@ async def ours(browser: Browser, count: int, slower: int, directory: pathlib.Pat
                 browser, page, f"{gateway.url}/#s=history", f"Message number {count - 1}.", slower
             )
             key_ms = await key_to_paint(page, slower)
+            devtools = await page.context.new_cdp_session(page)
+            await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+            find_ms = await longest(browser, page, lambda: found(page, f"number {count // 100}."))
+        async with window(browser) as page:
+            await opened(browser, page, f"{gateway.url}/#s=history", f"Message number {count - 1}.", slower)
+            devtools = await page.context.new_cdp_session(page)
+            await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+            beginning_ms = await longest(browser, page, lambda: at_beginning(page))
         async with window(browser) as page:
             await page.goto(f"{gateway.url}/#s=empty")
             empty_key_ms = await key_to_paint(page, slower)
@@ -252,7 +151,7 @@ async def ours(browser: Browser, count: int, slower: int, directory: pathlib.Pat
             await page.goto(f"{gateway.url}/#s=deltas")
             stream = await streamed(browser, page, "The very last words.")
     size = await asyncio.to_thread(own_bundle)
-    return Figures(size, stream, history, key_ms, empty_key_ms, answer)
+    return Figures(size, stream, history, key_ms, empty_key_ms, answer, find_ms, beginning_ms)
 
 
 def own_bundle() -> float:
@@ -275,7 +174,9 @@ def built_peer() -> pathlib.Path:
             shutil.copy(path, BUILT / path.name)
         npm = shutil.which("npm") or "npm"
         subprocess.run([npm, "install", "--no-audit", "--no-fund", "--silent"], cwd=BUILT, check=True)
-        subprocess.run([npm, "exec", "--", "vite", "build"], cwd=BUILT, check=True)
+        # Its directives for servers make a thousand warnings.
+        build = [npm, "exec", "--", "vite", "build", "--logLevel", "error"]
+        subprocess.run(build, cwd=BUILT, check=True)
     return BUILT / "dist"
 
 
@@ -343,14 +244,18 @@ def cells(figures: Figures) -> dict[str, float]:
         "3,000 deltas: main thread, ms": one.streamed.thread_ms,
         "3,000 deltas: longest task, ms": one.streamed.longest_ms,
         "history: until its last words can be read, ms": one.history.ready_ms,
-        "history: main thread, ms": one.history.thread_ms,
+        "history: main thread until then, ms": one.history.ready_thread_ms,
+        "history: main thread, and two seconds more, ms": one.history.thread_ms,
         "history: longest task, ms": one.history.longest_ms,
         "history: elements": one.history.elements,
         "history: memory, MB": one.history.megabytes,
+        "history: longest task while words are found, ms": one.find_ms,
+        "history: longest task on the way to the beginning, ms": one.beginning_ms,
         "history: key to paint, median ms": one.key_ms,
         "history: key to paint / that of an empty page": one.key_ms / one.empty_key_ms,
         "5 MB answer: until its last words can be read, ms": one.answer.ready_ms,
-        "5 MB answer: main thread, ms": one.answer.thread_ms,
+        "5 MB answer: main thread until then, ms": one.answer.ready_thread_ms,
+        "5 MB answer: main thread, and two seconds more, ms": one.answer.thread_ms,
         "5 MB answer: longest task, ms": one.answer.longest_ms,
         "5 MB answer: elements": one.answer.elements,
         "5 MB answer: memory, MB": one.answer.megabytes,
@@ -364,14 +269,25 @@ async def run(arguments: argparse.Namespace) -> None:
             mine = cells(await ours(browser, arguments.messages, arguments.slower, pathlib.Path(name)))
             row(f"CPU {arguments.slower} × slower, {arguments.messages} messages", "this page")
             for what, figure in mine.items():
-                row(what, f"{figure:.1f}")
+                row(what, told(figure))
             if arguments.without_peer:
                 return
             theirs = cells(await peer(browser, arguments.messages, arguments.slower))
     row("", f"{'this page':>10}{'assist.-ui':>11}", "times as much")
     for what, figure in mine.items():
-        ratio = f"{theirs[what] / figure:.1f}" if figure else ""
-        row(what, f"{figure:>10.1f}{theirs[what]:>11.1f}", ratio)
+        ratio = theirs[what] / figure if figure else math.nan
+        row(
+            what,
+            f"{told(figure):>10}{told(theirs[what]):>11}",
+            f"{ratio:.1f}" if math.isfinite(ratio) else "",
+        )
+
+
+def told(figure: float) -> str:
+    """A figure, or that it was too long or is not there."""
+    if math.isnan(figure):
+        return ""
+    return f"{figure:.1f}" if math.isfinite(figure) else f"> {PATIENCE_MS}"
 
 
 def main() -> None:

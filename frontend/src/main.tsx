@@ -43,9 +43,11 @@ function drawChat(root: HTMLElement): void {
   if (page.shared === null) void import("./page/notify.ts").then(({ watch }) => watch(page), () => undefined);
 }
 
-// The reader's language comes first: nothing is drawn in another one and then anew.
+// The reader's language comes first: nothing is drawn in another one and then anew. Drawing is a task of its own: the
+// scripts that were read just now have held the browser up already.
 void applyPreferences().then(() => {
-  const root = document.getElementById("app");
-  if (root) return isOperations ? drawOperations(root) : drawChat(root);
-  return undefined;
+  setTimeout(() => {
+    const root = document.getElementById("app");
+    if (root) void (isOperations ? drawOperations(root) : drawChat(root));
+  });
 });

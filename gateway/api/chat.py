@@ -26,6 +26,7 @@ from gateway.http.event_stream import FrameResponse, direct
 from gateway.http.gate import Gate, is_by_https, principal_of
 from gateway.http.operation import (
     IDEMPOTENCY_KEY,
+    PREFER,
     SESSION_ID_HEADER,
     SESSION_ID_QUERY,
     AnySessionId,
@@ -35,7 +36,7 @@ from gateway.http.operation import (
     json_response,
 )
 from gateway.http.packing import packed
-from gateway.http.preferences import minimal_response, wants_minimal
+from gateway.http.preferences import APPLIED, minimal_response, wants_minimal
 from gateway.http.reading import (
     checked_message,
     cookie_session_id,
@@ -150,7 +151,7 @@ class ChatFace:
                 method="GET", scope="read", path="/api/chat/stream", handler=self.stream,
                 summary="Follow a session",
                 media_type="text/event-stream", errors=(204,),
-                parameters=(*named, *CURSOR_PARAMETERS, LAST_PARAMETER),
+                parameters=(*named, *CURSOR_PARAMETERS, LAST_PARAMETER, PREFER),
             ),
             Operation(
                 method="POST", scope="chat", path="/api/interrupt", handler=self.interrupt,
@@ -233,16 +234,19 @@ class ChatFace:
         waits = session_id is not None and agent is None
         place = Presence(self._services.rooms, OWNER)
         permit = self._gate.permit(request)
+        is_brief = view == "events" and wants_minimal(request)
         follower = Stream(
             *(self._manager, owner, session_id),
             outside=self._outside(agent),
             place=place,
+            is_brief=is_brief,
             window=query_last(request),
             direct=direct(request, permit),
         )
         release = self._admit(owner, follower, view, place, is_waiting=waits, is_unnamed=session_id is None)
         frames = follower.events(cursor) if view == "events" else follower.states()
         headers = {"X-Session-Id": session_id} if session_id else {}
+        headers |= APPLIED if is_brief else {}
         return FrameResponse(while_good(frames, permit), headers=headers, on_end=release)
 
     async def interrupt(self, request: Request) -> Response:

@@ -78,7 +78,8 @@ class Stream:
     """One open stream: a cursor, and where it reads from at the moment."""
 
     __slots__ = (
-        *("__weakref__", "_cursor", "_direct", "_is_guest", "_manager", "_outside", "_owner", "_place"),
+        *("__weakref__", "_cursor", "_direct", "_is_brief", "_is_guest", "_manager", "_outside", "_owner"),
+        "_place",
         *("_session_id", "_tenure", "_told", "_window", "following", "position"),
     )
 
@@ -92,12 +93,14 @@ class Stream:
         tenure: Tenure | None = None,
         place: Presence | None = None,
         is_guest: bool = False,
+        is_brief: bool = False,
         window: MessageWindow | None = None,
         direct: Direct | None = None,
     ) -> None:
         """`tenure` is the owner's, if it was asked for before what leads here was read. `place`: the reader
         is counted among those who follow the session, and sees who does. `is_guest`: the reader is somebody
-        with a link. `window`: whole States and folds have only this part of the conversation. `direct`: where
+        with a link. `is_brief`: beside a whole fold it wants no State, which says the same once more.
+        `window`: whole States and folds have only this part of the conversation. `direct`: where
         events of the log are written while the reader keeps up.
         """
         self._window = window
@@ -106,6 +109,7 @@ class Stream:
         self._told: Present | UnsetType = UNSET
         """Who follows it, as the reader knows."""
         self._is_guest = is_guest
+        self._is_brief = is_brief
         self._manager = manager
         self._owner = owner
         self._session_id = session_id
@@ -233,7 +237,7 @@ class Stream:
         items, facts = (None, {}) if part is None else (part.items, part.facts)
         parts = [
             b'id: %d\nevent: resync\ndata: {"seq":%d,"state":' % (seq, seq),
-            source.state_json(is_guest=self._is_guest, window=window),
+            self._state_beside(source),
             b',"chat":',
             *fold.snapshot_parts(is_guest=self._is_guest, items=items, more=facts),
             b"}\n\n",
@@ -241,6 +245,11 @@ class Stream:
         async for piece in fetched(source, parts):
             yield piece
             self.position = seq
+
+    def _state_beside(self, source: Source) -> bytes | Iterator[bytes]:
+        if self._is_brief:
+            return _encode(source.minimal())
+        return source.state_json(is_guest=self._is_guest, window=self._window)
 
     async def _absent(self) -> bytes:
         session_id = self._session_id or ""

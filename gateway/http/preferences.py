@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from gateway.http.operation import json_response
 
+APPLIED: Final = {"Preference-Applied": "return=minimal"}
 _MINIMAL: Final = "minimal"
 
 
@@ -25,4 +26,4 @@ def wants_minimal(connection: HTTPConnection) -> bool:
 
 def minimal_response(answer: Struct, *, headers: dict[str, str] | None = None) -> Response:
     """The answer of a verb to who wants little."""
-    return json_response(answer, headers={"Preference-Applied": "return=minimal", **(headers or {})})
+    return json_response(answer, headers={**APPLIED, **(headers or {})})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Page, expect
@@ -61,6 +62,18 @@ new Promise((go) => {
 """
 """Ends once nothing has moved for a while."""
 COUNT: Final = "document.querySelectorAll('*').length"
+FIRST_DRAWN: Final = """
+new MutationObserver((_, observer) => {
+  const drawn = [...document.querySelectorAll("[data-testid=message-agent]")].map((one) => one.textContent);
+  if (drawn.length === 0) return;
+  window.firstDrawn = drawn;
+  observer.disconnect();
+}).observe(document, { childList: true, subtree: true });
+"""
+"""Keeps the texts of the messages that are on the page before its first frame with messages."""
+FIRST_MOST: Final = 2
+DRAWN_MOST: Final = 40
+"""Of the 50 messages that come at first: what is in sight, and a little more."""
 
 pytestmark = [pytest.mark.browser, SHARED]
 gateway = shared_gateway(agents=SCENARIOS)
@@ -76,6 +89,31 @@ async def _told(gateway: GatewayInside, agent: str) -> str:
 async def _top(page: Page) -> Any:
     await page.evaluate(SETTLED)
     return await page.evaluate(IN_SIGHT)
+
+
+async def test_it_draws_the_newest_first_and_no_more_than_is_near(
+    gateway: GatewayInside, open_page: OpenPage
+) -> None:
+    talk, text = await _told(gateway, "talker"), await _told(gateway, "writer")
+    page = await open_page(f"{gateway.url}/health")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    await page.add_init_script(FIRST_DRAWN)
+    await page.goto(f"{gateway.url}/#s={talk}")
+    await expect(page.get_by_text(f"Message number {MESSAGES - 1}.")).to_be_in_viewport()
+    first = await page.evaluate("window.firstDrawn")
+    assert len(first) <= FIRST_MOST
+    assert first[-1].startswith(f"Message number {MESSAGES - 1}.")
+    await page.evaluate(SETTLED)
+    drawn = await page.evaluate("document.querySelectorAll('[data-testid=message-agent]').length")
+    assert FIRST_MOST < drawn <= DRAWN_MOST
+    for path in ("/api/auth", "/api/agents", "/api/sessions", "/api/sessions/count", "/api/chat/stream"):
+        assert asked.count(path) == 1, path
+    await page.goto(f"{gateway.url}/health")  # the end of a long answer is there before the text was read
+    await page.goto(f"{gateway.url}/#s={text}")
+    await expect(page.get_by_role("heading", name=f"Part {PARTS - 1}")).to_be_in_viewport()
+    assert LONG.split()[-1] in (await page.evaluate("window.firstDrawn"))[0][-100:]
+    await expect(page.get_by_test_id("not-read-yet")).to_have_count(0)
 
 
 async def test_it_opens_with_the_last_and_fetches_earlier_ones_without_moving(

@@ -152,6 +152,19 @@ async def test_a_stream_begins_with_the_last_messages_and_goes_on_by_cursor(gate
     assert told[1:] == [f.id for f in tail.frames if f.id is not None], "each event once"
 
 
+async def test_a_stream_of_events_that_prefers_little_says_nothing_twice(gateway: RunningGateway) -> None:
+    session_id = await talked(gateway, 4)
+    async with open_stream(gateway.http, session_id, last="6") as stream:
+        whole = (await stream.until_event("resync")).data
+    async with open_stream(gateway.http, session_id, last="6", headers=MINIMAL) as stream:
+        brief = (await stream.until_event("resync")).data
+    assert brief["chat"] == whole["chat"]
+    assert set(brief["state"]) == FIELDS
+    assert brief["state"] == {name: whole["state"][name] for name in FIELDS}
+    async with open_stream(gateway.http, session_id, view="state", last="6", headers=MINIMAL) as states:
+        assert contents((await first(states)).data) == contents(whole["state"])
+
+
 async def test_an_unknown_cursor_gets_the_last_messages(gateway: RunningGateway) -> None:
     session_id = await talked(gateway, 3)
     async with open_stream(gateway.http, session_id, last="1", after="999999999") as stream:

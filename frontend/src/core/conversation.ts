@@ -9,7 +9,7 @@
 
 import { type Api, BRIEF } from "./api.ts";
 import type { Clock, Visibility } from "./clock.ts";
-import { EarlierMessages, PAGE_MOST } from "./earlier.ts";
+import { EarlierMessages } from "./earlier.ts";
 import { ApiError } from "./errors.ts";
 import type { Attachment, LogEvent, MessageItem, Present, PresentFrame, ResyncFrame } from "./events.ts";
 import type { Fold } from "./fold.ts";
@@ -118,7 +118,7 @@ export class Conversation extends Subscribable {
     this.#stream = new EventStream({
       url: (after) => this.#verbs.streamUrl(after, this.#window()),
       fetch: this.#api.fetch,
-      headers: () => this.#api.headers(),
+      headers: () => ({ ...BRIEF, ...this.#api.headers() }),
       onFrame: (frame) => this.#take(frame),
       onStatus: (status, detail) => this.#statusChanged(status, detail),
       ...(clock && { clock }),
@@ -130,7 +130,7 @@ export class Conversation extends Subscribable {
   #window(): number | undefined {
     if (this.#last === undefined) return undefined;
     const { nextNumber, earlier } = this.chat;
-    return Math.min(PAGE_MOST, nextNumber - earlier + this.#last);
+    return Math.min(LAST_MOST, nextNumber - earlier + this.#last);
   }
 
   start(): void {
@@ -382,7 +382,7 @@ export class Conversation extends Subscribable {
       this.chat.keep(before, chat.apart ?? 0);
       this.#stream.cursor = seq;
       this.missingApiKey = state.missing_api_key;
-      this.present = state.present ?? null;
+      if ("messages" in state) this.present = state.present ?? null;
     } else {
       this.chat.apply(JSON.parse(frame.data) as LogEvent);
     }
@@ -431,6 +431,9 @@ function isSame(one: Said, other: Said): boolean {
 function isFinal(error: ApiError): boolean {
   return [400, 413, 422].includes(error.status) || error.code === "conversation_full";
 }
+
+/** The gateway gives no more of the last messages. */
+const LAST_MOST = 1_000;
 
 /** Codes of an answer that came too late. */
 export const TOO_LATE = new Set(["permission_not_pending", "question_closed"]);

@@ -10,9 +10,12 @@ import type { Item } from "./events.ts";
 import type { ChatState } from "./reduce.ts";
 import type { HistoryPage } from "./wire.ts";
 
-/** Messages of a page: what a reader who scrolls up meets, and what is fetched at once for one who goes far. */
+/**
+ * Messages of a page: what a reader who scrolls up meets, and what is fetched at once for one who goes far: as many as a
+ * slow phone takes in within a tenth of a second.
+ */
 export const PAGE = 100;
-export const PAGE_MOST = 1_000;
+export const PAGE_MOST = 400;
 
 export interface EarlierConfig {
   fetch(before: number, last: number): Promise<HistoryPage>;
@@ -45,7 +48,7 @@ export class EarlierMessages {
     return this.#page;
   }
 
-  /** Fetches a page as large as there is, for one who looks far back. */
+  /** Fetches a page as large as they get, for one who looks far back. */
   manyMore(): Promise<boolean> {
     return this.more(PAGE_MOST);
   }

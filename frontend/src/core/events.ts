@@ -15,6 +15,7 @@ import type {
   FilesChanged,
   FilesRestored,
   MessageAdded,
+  MinimalAnswer,
   NamedRule,
   Notice,
   PermissionAnswered,
@@ -253,6 +254,7 @@ export interface PresentFrame {
 
 export interface ResyncFrame {
   seq: number;
-  state: State;
+  /** A gateway that knows no briefer one sends the whole State. */
+  state: State | MinimalAnswer;
   chat: Snapshot;
 }

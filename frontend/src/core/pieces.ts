@@ -17,7 +17,8 @@ export function piecesOf(text: string): string[] {
   return pieces;
 }
 
-function endOfPiece(text: string, from: number): number {
+/** Where the piece ends that begins here. */
+export function endOfPiece(text: string, from: number): number {
   const most = Math.min(text.length, from + PIECE_CHARACTERS);
   const near = text.slice(from, most);
   let end = 0;

@@ -260,10 +260,16 @@ export class ChatState {
 
   /** Takes earlier items in. What of them was here already, because it is open, stays as it is now. */
   prepend(older: readonly Item[], earlier: number): void {
-    const keys = new Set(older.map((item) => keyOf(item.kind, item.id)));
     const now = older.map((item) => this.#get(keyOf(item.kind, item.id)) ?? item);
-    this.#items = [...now, ...this.#items.filter((item) => !keys.has(keyOf(item.kind, item.id)))];
-    this.#placeFrom(0);
+    const known = new Set(now.filter((item, place) => item !== older[place]));
+    const rest = known.size === 0 ? this.#items : this.#items.filter((item) => !known.has(item));
+    this.#items = [...now, ...rest];
+    if (known.size > 0) this.#placeFrom(0);
+    else {
+      // Those that were here are all further back by as much: their keys are not put together anew for each page.
+      for (const [key, place] of this.#places) this.#places.set(key, place + now.length);
+      this.#placeFrom(0, now.length);
+    }
     this.earlier = earlier;
   }
 
@@ -643,9 +649,9 @@ export class ChatState {
     return settled;
   }
 
-  /** Notes the places of the items from this one on. */
-  #placeFrom(first: number): void {
-    for (let at = first; at < this.#items.length; at += 1) {
+  /** Notes the places of the items from this one on, to before that one. */
+  #placeFrom(first: number, end = this.#items.length): void {
+    for (let at = first; at < end; at += 1) {
       const item = this.#items[at];
       if (item) this.#places.set(keyOf(item.kind, item.id), at);
     }

@@ -51,6 +51,7 @@ export class SessionStore extends Subscribable {
   readonly #storage: KeyValue;
   readonly #clock: Clock;
   #cancelPoll: (() => void) | null = null;
+  #loadingAgents: Promise<void> | null = null;
   /** Moves when another person comes. */
   #era = 0;
 
@@ -210,7 +211,7 @@ export class SessionStore extends Subscribable {
   }
 
   async refresh(): Promise<void> {
-    if (this.agents.length === 0) void this.#loadAgents();
+    if (this.agents.length === 0) this.#loadingAgents ??= this.#loadAgents().finally(() => (this.#loadingAgents = null));
     const [rows, counts] = await Promise.allSettled([this.#api.sessions(), this.#api.counts()]);
     if (rows.status === "fulfilled") this.sessions = [...rows.value].sort(newestFirst);
     if (counts.status === "fulfilled") this.counts = counts.value;

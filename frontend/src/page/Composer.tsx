@@ -6,6 +6,7 @@ import { Options } from "./Options.tsx";
 import { lazily } from "./lazy.tsx";
 import { useConversation, usePage, useStore } from "./page.ts";
 import { enter, t } from "./preferences.ts";
+import { slices } from "./slices.ts";
 import { WorkspaceChoice } from "./Workspace.tsx";
 
 const Queue = lazily(() => import("./Queue.tsx").then((loaded) => loaded.Queue));
@@ -32,7 +33,9 @@ export function Composer() {
   };
   useEffect(() => {
     setText(store.draft(sessionId));
-    if (window.matchMedia("(hover: hover)").matches) field.current?.focus();
+    if (!window.matchMedia("(hover: hover)").matches) return undefined;
+    // Behind the frame: a browser lays the page out before it gives the focus to anything.
+    return slices.later(0, () => field.current?.focus());
   }, [sessionId, store.returned]);
   useLayoutEffect(() => grow(field.current), [text]);
 
@@ -218,8 +221,11 @@ function placeholder(isBusy: boolean, agent: string | null): string {
   return agent ? t("placeholderNamed", { agent }) : t("placeholder");
 }
 
+/** Most browsers do this by themselves (`field-sizing`); asking for the height makes them lay the page out at once. */
+const growsByItself = globalThis.CSS?.supports?.("field-sizing", "content") === true;
+
 function grow(field: HTMLTextAreaElement | null): void {
-  if (!field) return;
+  if (!field || growsByItself) return;
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight}px`;
 }

@@ -10,6 +10,8 @@ interface GuardProps {
   item: Item;
   /** Another item that is drawn along with this one. */
   along?: Item | undefined;
+  /** Of things that are drawn at the same time, the lower first (`Later`). */
+  rank?: number | undefined;
   children: ComponentChildren;
 }
 
@@ -33,8 +35,8 @@ export class Guard extends Component<GuardProps, { hasFailed: boolean }> {
     return isOther || state.hasFailed !== this.state.hasFailed;
   }
 
-  override render({ item, children }: GuardProps): ComponentChildren {
-    if (!this.state.hasFailed) return <Later weight={ITEM_WEIGHT}>{children}</Later>;
+  override render({ item, rank, children }: GuardProps): ComponentChildren {
+    if (!this.state.hasFailed) return <Later weight={ITEM_WEIGHT} rank={rank}>{children}</Later>;
     return (
       <div class="plain" dir="auto" data-testid="shown-plain">
         <PlainText text={plainOf(item)} />

@@ -21,16 +21,17 @@ import { useKeptOpen } from "./kept-open.ts";
 import { lazily } from "./lazy.tsx";
 import { useLink, usePage } from "./page.ts";
 import { nameOf } from "./people.ts";
-import { PlainText } from "./Pieces.tsx";
+import { PlainText, Rest } from "./Pieces.tsx";
 import { clipped } from "../core/pieces.ts";
 import { language, t } from "./preferences.ts";
+import { REST_LEAST } from "./sections.ts";
 import { useThinkingTime } from "./thinking.ts";
 
 const Content = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.Content));
 const EgressAskedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressAskedView));
 const EgressDeniedView = lazily(() => import("./Egress.tsx").then((loaded) => loaded.EgressDeniedView));
 const SystemLine = lazily(() => import("./FailureCard.tsx").then((loaded) => loaded.SystemLine), PlainText);
-const Markdown = lazily(() => fetchMarkdown().then((loaded) => loaded.Markdown), StillPlain);
+const Markdown = lazily(() => import("./Markdown.tsx").then((loaded) => loaded.Markdown), StillPlain);
 const NoticeText = lazily(() => import("./NoticeText.tsx").then((loaded) => loaded.NoticeText), OwnWords);
 const PermissionView = lazily(() => import("./Permission.tsx").then((loaded) => loaded.PermissionView));
 const PlanView = lazily(() => import("./Plan.tsx").then((loaded) => loaded.PlanView));
@@ -38,7 +39,7 @@ const QuestionView = lazily(() => import("./Question.tsx").then((loaded) => load
 const ToolCallView = lazily(() => import("./ToolCall.tsx").then((loaded) => loaded.ToolCallView));
 
 /** What draws answers; asked for as soon as there will be one. */
-export const fetchMarkdown = () => import("./Markdown.tsx");
+export const fetchMarkdown = () => Markdown.fetched();
 
 interface ItemProps {
   item: Item;
@@ -113,8 +114,9 @@ function PersonsMessage({ item }: { item: MessageItem }) {
   );
 }
 
-/** An answer until what draws it is here. */
-function StillPlain({ text }: { text: string; isStreaming: boolean; id?: string }) {
+/** An answer until what draws it is here; of a long one the end, for it will be here soon. */
+function StillPlain({ text, hasFailed = false }: { text: string; isStreaming: boolean; id?: string; hasFailed?: boolean }) {
+  if (text.length >= REST_LEAST && !hasFailed) return <Rest text={text} />;
   return (
     <div class="md-plain" dir="auto">
       <PlainText text={text} />

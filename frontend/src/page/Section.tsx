@@ -11,6 +11,7 @@ import { ELEMENTS_MOST, type Span } from "../core/markdown/index.ts";
 import { type Block, elementsOf } from "./markdown.ts";
 import { canWatch, isInUse, whenNear } from "./nearness.ts";
 import { isOnPaper } from "./reveal.ts";
+import { Rest } from "./Pieces.tsx";
 import { heightOf, type SectionOfText, SHORT } from "./sections.ts";
 import { slices } from "./slices.ts";
 
@@ -31,12 +32,14 @@ interface SectionProps {
   isHeld: boolean;
   /** Of each section that is drawn, how many elements it has. */
   elements: Map<number, number>;
+  /** The text, if its last words were on the page before they were read: they stay until the section is whole. */
+  endsIn: string | null;
   draw(block: Block, place: number): ComponentChildren;
   /** Its text as it is. */
   plain(): ComponentChildren;
 }
 
-export function Section({ number, section, blocks, spans, isAlone, isHeld, elements, draw, plain }: SectionProps) {
+export function Section({ number, section, blocks, spans, isAlone, isHeld, elements, endsIn, draw, plain }: SectionProps) {
   const box = useRef<HTMLDivElement>(null);
   const height = useRef<number | null>(null);
   const [isNear, setNear] = useState(isAlone || !canWatch);
@@ -44,7 +47,8 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   const weights = spans.slice(section.from, section.to).map((span) => span.weight + BOX_WEIGHT);
   const isShort = isAlone && section.end <= SHORT;
   const isPlain = isDrawn && isTooMuch(number, elements);
-  const count = useAdmitted(isPlain ? weights.slice(0, 1) : weights, isDrawn, isShort);
+  const make = (place: number): void => void (isPlain || elementsOf(blocks[section.from + place] as Block));
+  const count = useAdmitted(isPlain ? weights.slice(0, 1) : weights, isDrawn, isShort, make);
   useEffect(() => {
     const element = box.current;
     const scroller = element?.closest(".scroller");
@@ -64,7 +68,13 @@ export function Section({ number, section, blocks, spans, isAlone, isHeld, eleme
   const least = isWhole || isAlone ? undefined : { minBlockSize: `${height.current ?? heightOf(section)}px` };
   return (
     <div class="md-section" ref={box} style={least} data-drawn={isWhole} data-start={section.start} data-end={section.end}>
-      {isPlain ? count > 0 && plain() : shown.map((block, place) => draw(block, section.from + place))}
+      {endsIn !== null && isDrawn && !isWhole ? (
+        <Rest text={endsIn} from={section.start} to={section.end} />
+      ) : isPlain ? (
+        count > 0 && plain()
+      ) : (
+        shown.map((block, place) => draw(block, section.from + place))
+      )}
     </div>
   );
 }
@@ -76,8 +86,11 @@ function isTooMuch(number: number, elements: ReadonlyMap<number, number>): boole
   return others > ELEMENTS_MOST;
 }
 
-/** How many of these may be drawn by now; the component draws again as more of them may. */
-function useAdmitted(weights: readonly number[], isOn: boolean, isShort: boolean): number {
+/**
+ * How many of these may be drawn by now; the component draws again as more of them may. Each that may is made at once,
+ * so that its time counts before the next one is asked about.
+ */
+function useAdmitted(weights: readonly number[], isOn: boolean, isShort: boolean, make: (place: number) => void): number {
   const count = useRef(0);
   /** True if the next one has waited for its turn. */
   const isPaid = useRef(false);
@@ -86,6 +99,7 @@ function useAdmitted(weights: readonly number[], isOn: boolean, isShort: boolean
   for (; isOn && count.current < weights.length; count.current += 1) {
     if (!isOnPaper.value && !isPaid.current && !slices.admits(weights[count.current] ?? 0) && !isShort) break;
     isPaid.current = false;
+    make(count.current);
   }
   count.current = Math.min(count.current, weights.length);
   const isWaiting = isOn && count.current < weights.length;

@@ -1,3 +1,4 @@
+import { computed } from "@preact/signals";
 import { useState } from "preact/hooks";
 import { type Branch, flat, gatewayNow, type SessionLabels, type SessionSummary, treeOf } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
@@ -10,6 +11,7 @@ import { Menu, MenuItem } from "./Menu.tsx";
 import { overlay } from "./overlay.ts";
 import { useIdentity, usePage, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
+import { Later } from "./Pieces.tsx";
 import { language, t } from "./preferences.ts";
 
 const Finding = lazily(() => import("./Finding.tsx").then((loaded) => loaded.Finding));
@@ -145,7 +147,9 @@ function SessionRow({ row, depth }: SessionRowProps) {
         {row.unread && !isCurrent && <span class="session-unread">{t("unread")}</span>}
         {mark && <span class={`session-mark ${mark}`} aria-hidden="true" />}
         <time class="session-time" dateTime={row.last_active_at}>
-          {ago(row.last_active_at)}
+          <Later weight={1} rank={AFTERWARDS}>
+            <Ago iso={row.last_active_at} />
+          </Later>
         </time>
       </button>
       <RowMenu row={row} title={title} />
@@ -219,10 +223,19 @@ function grouped(trees: readonly Branch[]): [ListPart, Branch[]][] {
   return (Object.entries(groups) as [ListPart, Branch[]][]).filter(([, of]) => of.length > 0);
 }
 
+/** The browser's words for times take long to load: the conversation comes first. */
+const AFTERWARDS = 1_000;
+
+const relativeTimes = computed(() => new Intl.RelativeTimeFormat(language.value, { style: "narrow", numeric: "auto" }));
+
+function Ago({ iso }: { iso: string }) {
+  return <>{ago(iso)}</>;
+}
+
 function ago(iso: string): string {
   const minutes = Math.max(0, (gatewayNow() - Date.parse(iso)) / 60_000);
   if (!Number.isFinite(minutes)) return "";
-  const relative = new Intl.RelativeTimeFormat(language.value, { style: "narrow", numeric: "auto" });
+  const relative = relativeTimes.value;
   // Some browsers give Hebrew singulars with their number once more: „לפני שעה (1)”.
   const format = (value: number, unit: Intl.RelativeTimeFormatUnit): string =>
     relative.format(value, unit).replace(/ \(\d+\)$/, "");

@@ -20,10 +20,13 @@ interface StretchProps {
   scroller: RefObject<HTMLElement>;
   /** True if it is drawn wherever the reader is. */
   isHeld: boolean;
-  children: () => ComponentChildren;
+  /** What draws it now. */
+  draw: RefObject<(items: readonly Item[]) => ComponentChildren>;
+  /** Of those whose things are drawn, the first thing. */
+  shown: Set<Item>;
 }
 
-export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
+export function Stretch({ items, scroller, isHeld, draw, shown }: StretchProps) {
   const box = useRef<HTMLDivElement>(null);
   const height = useRef<number | null>(null);
   const [isNear, setNear] = useState(isHeld || !canWatch);
@@ -46,12 +49,16 @@ export function Stretch({ items, scroller, isHeld, children }: StretchProps) {
     return undefined;
   }, [isDrawn]);
 
+  const first = items[0] as Item;
+  if (isDrawn) shown.add(first);
+  else shown.delete(first);
+  useEffect(() => () => void shown.delete(first), [first]);
   const isFree = isDrawn && isSettled;
   const guess = useMemo(() => (isFree ? null : estimated(items)), [items, isFree]);
   const least = guess === null ? undefined : `${height.current ?? guess}px`;
   return (
     <div class="stretch" ref={box} data-drawn={isDrawn} style={least === undefined ? undefined : { minBlockSize: least }}>
-      {isDrawn && children()}
+      {isDrawn && draw.current?.(items)}
     </div>
   );
 }

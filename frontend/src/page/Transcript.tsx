@@ -1,3 +1,4 @@
+import type { ComponentChildren, VNode } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem, PermissionItem } from "../core/index.ts";
 import { useAddressedMessage } from "./addressed.ts";
@@ -14,9 +15,9 @@ import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { Runs } from "./Runs.tsx";
 import { useReadingKeys } from "./reading-keys.ts";
-import { isFinding, revealed, wholeId } from "./reveal.ts";
+import { isFinding, isOnPaper, revealed, wholeId } from "./reveal.ts";
 import { Stretch } from "./Stretch.tsx";
-import { NO_STRETCHES, numbered } from "./stretches.ts";
+import { NO_STRETCHES, numbered, ranksOf } from "./stretches.ts";
 import { isNews } from "./toolparts.ts";
 import { Welcome } from "./Welcome.tsx";
 
@@ -50,7 +51,12 @@ export function Transcript() {
   const openId = useRef<string | undefined>(undefined);
   const cut = useRef(NO_STRETCHES);
   const cutOf = useRef(conversation);
+  const draw = useRef<(items: readonly Item[]) => ComponentChildren>(null);
+  const shownOnes = useRef(new Set<Item>());
+  const boxes = useRef(new WeakMap<readonly Item[], VNode>());
   const isWhole = wholeId.value === conversation.sessionId;
+  // What came since the last frame is on the paper, too, and in what is copied.
+  void isOnPaper.value;
   const shown = revealed.value;
   const isShown = (item: Item): boolean => item.id === shown?.id && item.kind === shown.kind;
 
@@ -112,8 +118,13 @@ export function Transcript() {
     if (scroller.current) observer.observe(scroller.current);
     return () => observer.disconnect();
   }, []);
-  useLayoutEffect(() => toEnd(), [conversation.sessionId, conversation.outgoing.length]);
   const isEmpty = conversation.chat.seq === 0 && conversation.outgoing.length === 0;
+  // If there is nothing yet, what comes is followed: asking for its height now would lay the page out before its time.
+  useLayoutEffect(() => {
+    isSticking.current = true;
+    setAway(false);
+    if (!isEmpty) toEnd();
+  }, [conversation.sessionId, conversation.outgoing.length]);
   useEffect(() => void (isEmpty || fetchMarkdown().catch(() => undefined)), [isEmpty]);
   useAnnouncements(conversation, page.say.bind(page));
 
@@ -133,6 +144,7 @@ export function Transcript() {
   cutOf.current = conversation;
   cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
   const { first, stretches } = cut.current;
+  const ranks = ranksOf(stretches.slice(-NEWEST));
   useKeptPlace(conversation, scroller);
   useLayoutEffect(() => {
     if (!wantsBeginning.current) return;
@@ -149,7 +161,7 @@ export function Transcript() {
       class={`item item-${item.kind}`}
       hidden={isBlank(item) || inCards.has(item)}
     >
-      <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)}>
+      <Guard item={item} along={asked.get(item.id) ?? answers.get(item.id)} rank={ranks.get(item)}>
         {item === told ? (
           <Failed conversation={conversation} />
         ) : (
@@ -158,6 +170,28 @@ export function Transcript() {
       </Guard>
     </div>
   );
+  draw.current = (stretch) => (
+    <Runs items={stretch} isWhole={isWhole} isSought={isShown} isApart={isApart} draw={drawItem} />
+  );
+  // One that is out of sight, as it was, is not looked at again: there may be hundreds.
+  const drawStretch = (stretch: readonly Item[], place: number): VNode => {
+    const isHeld = isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking) || (shown !== null && stretch.some(isShown));
+    const known = boxes.current.get(stretch);
+    if (known && !isHeld && !shownOnes.current.has(stretch[0] as Item)) return known;
+    const box = (
+      <Stretch
+        key={`${conversation.sessionId} ${first + place}`}
+        items={stretch}
+        scroller={scroller}
+        isHeld={isHeld}
+        draw={draw}
+        shown={shownOnes.current}
+      />
+    );
+    if (isHeld) boxes.current.delete(stretch);
+    else boxes.current.set(stretch, box);
+    return box;
+  };
   return (
     <div class="transcript">
       <div
@@ -186,16 +220,7 @@ export function Transcript() {
             error={conversation.earlier.error}
             scroller={scroller}
           />
-          {stretches.map((stretch, place) => (
-            <Stretch
-              key={`${conversation.sessionId} ${first + place}`}
-              items={stretch}
-              scroller={scroller}
-              isHeld={isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking) || stretch.some(isShown)}
-            >
-              {() => <Runs items={stretch} isWhole={isWhole} isSought={isShown} isApart={isApart} draw={drawItem} />}
-            </Stretch>
-          ))}
+          {stretches.map(drawStretch)}
           {conversation.outgoing.map((message) => (
             <OutgoingMessage key={message.key} message={message} isSentLater={conversation.isSentLater(message)} />
           ))}

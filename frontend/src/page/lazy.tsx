@@ -1,9 +1,9 @@
 /**
  * Components whose code is fetched when they are first drawn.
  *
- * Guarantees: fetched once, drawn at once from then on; until then nothing is drawn, or what stands in for it. If the
- * code cannot be fetched, that is said in its place, with a way to try again; what can be closed says so and closes
- * itself.
+ * Guarantees: fetched once, drawn at once from then on, also if it was asked for before; until then nothing is drawn,
+ * or what stands in for it. If the code cannot be fetched, that is said in its place, with a way to try again; what
+ * can be closed says so and closes itself.
  */
 
 import { type FunctionComponent, h } from "preact";
@@ -23,11 +23,17 @@ export async function allCame(): Promise<void> {
   await Promise.allSettled(coming);
 }
 
+/** A component that can be asked for before it is drawn. */
+export type Fetchable<Props> = FunctionComponent<Props> & { fetched(): Promise<unknown> };
+
+/** What stands in for a component; `hasFailed` if it could not be fetched. */
+type StandInFor<Props> = FunctionComponent<Props & { hasFailed?: boolean }>;
+
 /** `fetch` gives the component: `() => import("./Share.tsx").then((loaded) => loaded.ShareDialog)`. */
 export function lazily<Props extends object>(
   fetch: () => Promise<FunctionComponent<Props>>,
-  StandIn?: FunctionComponent<Props>,
-): FunctionComponent<Props> {
+  StandIn?: StandInFor<Props>,
+): Fetchable<Props> {
   let loaded: FunctionComponent<Props> | null = null;
   let loading: Promise<void> | null = null;
   const load = (): Promise<void> => {
@@ -42,7 +48,7 @@ export function lazily<Props extends object>(
     return (loading = isHere);
   };
 
-  return function Fetched(props: Props) {
+  function Fetched(props: Props) {
     const page = usePage();
     const [attempt, setAttempt] = useState(0);
     const [hasFailed, setFailed] = useState(false);
@@ -68,7 +74,7 @@ export function lazily<Props extends object>(
       };
     }, [attempt]);
     if (loaded !== null) return h(loaded, props);
-    const meanwhile = StandIn === undefined ? null : <StandIn {...props} />;
+    const meanwhile = StandIn === undefined ? null : <StandIn {...props} hasFailed={hasFailed} />;
     if (!hasFailed) return meanwhile;
     return (
       <>
@@ -81,7 +87,8 @@ export function lazily<Props extends object>(
         </p>
       </>
     );
-  };
+  }
+  return Object.assign(Fetched, { fetched: load });
 }
 
 function isClosable(props: object): props is { close(): void } {

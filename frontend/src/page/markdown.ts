@@ -22,7 +22,15 @@ const INLINE_IMAGE = /^data:image\/(?:png|jpeg|gif|webp);base64,/i;
 const CLASSES: Record<string, RegExp> = { CODE: /^language-[\w+#-]+$/, DIV: /^(?:wide|note)$/, LI: /^task$/ };
 const NO_CLASS = /(?!)/;
 
+const ALLOWED_TAGS = (
+  "a abbr b blockquote br caption code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s " +
+  "samp small span strong sub summary sup table tbody td tfoot th thead tr u ul var"
+).split(" ");
+const ALLOWED_ATTR = "href src alt title class colspan rowspan align start open".split(" ");
+
 const purifier = DOMPurify(window);
+// Once, and not with each block: reading them takes longer than a short block does.
+purifier.setConfig({ ALLOWED_TAGS, ALLOWED_ATTR, ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false });
 purifier.addHook("uponSanitizeAttribute", (node, data) => {
   if (data.attrName === "class") data.keepAttr = (CLASSES[node.nodeName] ?? NO_CLASS).test(data.attrValue);
 });
@@ -42,14 +50,8 @@ export function isNoteAddress(address: string): boolean {
   return address.startsWith(NOTE_ADDRESS) && /^[\w-]{1,50}$/.test(address.slice(NOTE_ADDRESS.length));
 }
 
-const ALLOWED_TAGS = (
-  "a abbr b blockquote br caption code dd del details div dl dt em h1 h2 h3 h4 h5 h6 hr i img ins kbd li mark ol p pre q s " +
-  "samp small span strong sub summary sup table tbody td tfoot th thead tr u ul var"
-).split(" ");
-const ALLOWED_ATTR = "href src alt title class colspan rowspan align start open".split(" ");
-
 export function sanitised(html: string): string {
-  return purifier.sanitize(html, { ALLOWED_TAGS, ALLOWED_ATTR, ALLOW_DATA_ATTR: false, ALLOW_ARIA_ATTR: false });
+  return purifier.sanitize(html);
 }
 
 /** Characters of HTML that are kept, so that a conversation which is opened again is not made again. */

@@ -2,6 +2,8 @@
 
 import type { Failure, Item, ToolCallItem, WaitingMessage } from "../core/index.ts";
 
+const NOTHING: readonly Item[] = [];
+
 /**
  * The log takes a message down when it is sent, while the turn before it still goes on. A reader wants the question
  * next to its answer: a user's message is drawn where its own turn begins, and until then only in the queue.
@@ -27,7 +29,10 @@ export function drawn(items: readonly Item[], waiting: readonly WaitingMessage[]
     else if (start) questions.set(start, [item]);
     else rest.push(item);
   }
-  return rest.flatMap((item) => [...(questions.get(item) ?? []), item]);
+  if (questions.size === 0) return rest;
+  const ordered: Item[] = [];
+  for (const item of rest) ordered.push(...(questions.get(item) ?? NOTHING), item);
+  return ordered;
 }
 
 /** The tool calls that people are asked about right now, by the id of the permission: they are shown in its card. */

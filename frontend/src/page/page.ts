@@ -201,7 +201,8 @@ export class Page {
     if (before === null || before === owner) void this.conversation.value.resume();
     else if (isVisitor(before)) this.#reopen(true);
     else this.#forget();
-    this.store.start(() => !visibility.isHidden());
+    // The conversation is asked for first, and the page drawn; then the list of the others.
+    setTimeout(() => this.#isInside && this.store.start(() => !visibility.isHidden()));
   }
 
   /** Nothing of the person before is seen by the next one. */
@@ -319,6 +320,7 @@ export class Page {
     const isChosen = shown.agent === chosenAgent && shown.workspace === chosenWorkspace;
     if (isOther || !isChosen) this.#reopen(isOther);
     this.storeVersion.value += 1;
+    this.#refreshIfMoved();
   }
 
   #reopen(isOther: boolean): void {
@@ -359,6 +361,7 @@ export class Page {
 
   /** The list shows state and title, so it is read again when those moved here, or the session is new to it. */
   #refreshIfMoved(): void {
+    if (!this.store.hasLoaded) return; // it is being read for the first time
     const { chat } = this.conversation.value;
     const seen = chat.seq === 0 ? "" : `${chat.state} ${chat.title ?? ""} ${chat.ended?.reason ?? ""}`;
     const isNews = seen !== "" && seen !== this.#lastSeen;

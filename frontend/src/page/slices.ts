@@ -1,22 +1,30 @@
 /**
  * How much is drawn at a time, so that the page answers to its reader whatever an agent said.
  *
- * Guarantees: between two frames no more is admitted than MOST_WEIGHT characters and, but for the last piece, MOST_MS
- * of making them; what waits is admitted in the order in which it asked; one piece a frame is always admitted.
+ * Guarantees: between two frames no more is admitted than MOST_WEIGHT characters and, but for the last piece, twice as much
+ * time of making them as the browser took for the frame before (LEAST_MS to MOST_MS): where frames are expensive, few of
+ * them are made; what waits is admitted by its rank, and in the order in which it asked; one piece a frame is always
+ * admitted.
  */
 
 /** Characters whose layout takes a few milliseconds. */
 export const MOST_WEIGHT = 16_000;
-const MOST_MS = 8;
+export const LEAST_MS = 8;
+export const MOST_MS = 40;
+/** Behind everything that is drawn. */
+export const LAST = Number.POSITIVE_INFINITY;
 
 export interface FrameClock {
   now(): number;
-  /** Calls once a frame was drawn, or soon where none are. */
-  afterFrame(call: () => void): void;
+  /** Calls once a frame was drawn, with the milliseconds that this took, or soon where none are. */
+  afterFrame(call: (took: number) => void): void;
+  /** Calls once what was changed is on the page: only then it is known how long that took. */
+  afterChange(call: () => void): void;
 }
 
 interface Waiting {
   weight: number;
+  rank: number;
   go(): void;
 }
 
@@ -25,6 +33,7 @@ export class Slices {
   #queue: Waiting[] = [];
   #spent = 0;
   #began = 0;
+  #most = LEAST_MS;
   #isArmed = false;
 
   constructor(clock: FrameClock) {
@@ -34,7 +43,7 @@ export class Slices {
   /** True if so many characters may be drawn before the next frame. */
   admits(weight: number): boolean {
     if (this.#spent > 0) {
-      if (this.#spent + weight > MOST_WEIGHT || this.#clock.now() - this.#began > MOST_MS) return false;
+      if (this.#spent + weight > MOST_WEIGHT || this.#clock.now() - this.#began > this.#most) return false;
     } else {
       this.#began = this.#clock.now();
     }
@@ -43,10 +52,11 @@ export class Slices {
     return true;
   }
 
-  /** Calls once so much was admitted. What is returned takes that back. */
-  later(weight: number, go: () => void): () => void {
-    const waiting = { weight, go };
-    this.#queue.push(waiting);
+  /** Calls once so much was admitted, a lower rank first. What is returned takes that back. */
+  later(weight: number, go: () => void, rank = 0): () => void {
+    const waiting = { weight, go, rank };
+    const place = this.#queue.findIndex((one) => one.rank > rank);
+    this.#queue.splice(place < 0 ? this.#queue.length : place, 0, waiting);
     this.#arm();
     return () => {
       this.#queue = this.#queue.filter((one) => one !== waiting);
@@ -56,19 +66,23 @@ export class Slices {
   #arm(): void {
     if (this.#isArmed) return;
     this.#isArmed = true;
-    this.#clock.afterFrame(() => this.#frame());
+    this.#clock.afterFrame((took) => this.#frame(took));
   }
 
-  #frame(): void {
+  #frame(took: number): void {
     this.#isArmed = false;
     this.#spent = 0;
-    let next = this.#queue[0];
-    while (next && this.admits(next.weight)) {
-      this.#queue.shift();
-      next.go();
-      next = this.#queue[0];
-    }
-    if (next) this.#arm();
+    this.#most = Math.min(MOST_MS, Math.max(LEAST_MS, 2 * took));
+    this.#next();
+  }
+
+  #next(): void {
+    const next = this.#queue[0];
+    if (!next) return;
+    if (!this.admits(next.weight)) return this.#arm();
+    this.#queue.shift();
+    next.go();
+    this.#clock.afterChange(() => this.#next());
   }
 }
 
@@ -79,13 +93,18 @@ export const slices = new Slices({
   now: () => performance.now(),
   afterFrame: (call) => {
     let isDue = true;
-    const once = (): void => {
+    const once = (took: number): void => {
       if (!isDue) return;
       isDue = false;
-      call();
+      call(took);
     };
     // Behind the frame's own layout, in a task of its own.
-    requestAnimationFrame(() => setTimeout(once));
-    setTimeout(once, NO_FRAME_MS);
+    requestAnimationFrame(() => {
+      const began = performance.now();
+      setTimeout(() => once(performance.now() - began));
+    });
+    setTimeout(() => once(0), NO_FRAME_MS);
   },
+  // Components are drawn in a microtask that was asked for before this one.
+  afterChange: (call) => queueMicrotask(call),
 });

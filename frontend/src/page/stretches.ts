@@ -3,8 +3,11 @@
 import type { Item } from "../core/index.ts";
 
 /** A stretch has so many things at least, but for the last one, and ends before a person's message if one comes. */
-export const LEAST = 16;
-export const MOST = 48;
+export const LEAST = 8;
+export const MOST = 16;
+
+/** Of those that are drawn when a conversation opens, so many are drawn at once. */
+export const AT_ONCE = 2;
 
 /** Pixels of a thing that was never drawn, about: its box, and a line for so many characters. */
 const BOX = 44;
@@ -56,6 +59,12 @@ function isSame(one: readonly Item[], other: readonly Item[]): boolean {
   return one.length === other.length && one.every((item, place) => item === other[place]);
 }
 
+/** Of the things at the end, in which order they are drawn: 0 at once, and then the newest first. */
+export function ranksOf(stretches: readonly (readonly Item[])[]): Map<Item, number> {
+  const newest = stretches.flat().reverse();
+  return new Map(newest.map((item, place) => [item, Math.max(0, place - AT_ONCE + 1)]));
+}
+
 /** How tall a stretch will be, about. */
 export function estimated(items: readonly Item[]): number {
   return items.reduce((sum, item) => sum + BOX + LINE * linesOf(item), 0);
@@ -64,6 +73,7 @@ export function estimated(items: readonly Item[]): number {
 function linesOf(item: Item): number {
   if (item.kind !== "message") return 0;
   const sample = item.text.slice(0, SAMPLE);
-  const lines = sample.split("\n").length + Math.floor(sample.length / LINE_CHARACTERS);
+  let lines = 1 + Math.floor(sample.length / LINE_CHARACTERS);
+  for (let at = sample.indexOf("\n"); at >= 0; at = sample.indexOf("\n", at + 1)) lines += 1;
   return sample.length < SAMPLE ? lines : Math.round((lines * item.text.length) / SAMPLE);
 }

@@ -188,6 +188,18 @@ it("replaces everything at a resync", async () => {
   expect(conversation.missingApiKey).toBe(true);
 });
 
+it("asks for no State beside the whole fold, and keeps what only a State says", async () => {
+  expect(server.calls("/api/chat/stream")[0]?.headers.get("Prefer")).toBe("return=minimal");
+  const present = { people: [{ person_id: "p", name: "Ada", kind: "guest", link: "" }], count: 1 };
+  await server.wire.write(`event: present\ndata: ${JSON.stringify({ seq: 0, type: "present", present })}\n\n`);
+  const chat = { ...conversation.chat.snapshot(), seq: 50, title: "After" };
+  const { session_id, is_processing, queued, start_position } = stateOf();
+  const state = { session_id, seq: 50, is_processing, queued, start_position, missing_api_key: true };
+  await server.wire.event({ seq: 50, type: "resync", state, chat });
+  expect([conversation.chat.title, conversation.missingApiKey]).toEqual(["After", true]);
+  expect(conversation.present).toEqual(present);
+});
+
 it("creates the session with its agent before the first message, once", async () => {
   server.answers["POST /api/sessions"] = () => json({ session_id: "s", agent: "opencode" }, 201);
   server.answers["POST /api/chat"] = () => json(stateOf());

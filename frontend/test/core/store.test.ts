@@ -56,6 +56,15 @@ it("lists the newest first and reads again by the clock", async () => {
   expect(server.calls("/api/sessions")).toHaveLength(2);
 });
 
+it("asks for the agents once, however often the list is read meanwhile", async () => {
+  const { store, server } = made();
+  void store.refresh();
+  await store.refresh();
+  await settled();
+  expect(store.defaultAgent?.name).toBe("builtin");
+  expect(server.calls("/api/agents")).toHaveLength(1);
+});
+
 it("shows another session after the one on screen was deleted", async () => {
   const { store, server } = made("#s=new");
   server.answers["DELETE /api/sessions/new"] = () =>

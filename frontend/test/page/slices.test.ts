@@ -1,18 +1,19 @@
 import { expect, it } from "vitest";
 import { Highlighter, LENGTH_MOST, SPANS_MOST, type Thread } from "../../src/page/highlighter.ts";
-import { MOST_WEIGHT, Slices } from "../../src/page/slices.ts";
+import { LAST, LEAST_MS, MOST_MS, MOST_WEIGHT, Slices } from "../../src/page/slices.ts";
 
 class Frames {
   time = 0;
-  #due: (() => void)[] = [];
+  #due: ((took: number) => void)[] = [];
   now = (): number => this.time;
-  afterFrame = (call: () => void): void => {
+  afterFrame = (call: (took: number) => void): void => {
     this.#due.push(call);
   };
-  frame(): void {
+  afterChange = (call: () => void): void => call();
+  frame(took = 0): void {
     const due = this.#due;
     this.#due = [];
-    for (const call of due) call();
+    for (const call of due) call(took);
   }
 }
 
@@ -47,6 +48,36 @@ it("lets what waits go in order, frame by frame, and forgets what was taken back
   expect(gone).toEqual([1, 2]);
   frames.frame();
   expect(gone).toEqual([1, 2, 4]);
+});
+
+it("lets what waits go by its rank", () => {
+  const frames = new Frames();
+  const slices = new Slices(frames);
+  const gone: string[] = [];
+  for (const [name, rank] of [["last", LAST], ["2", 2], ["1", 1], ["0", 0], ["1 too", 1]] as const)
+    slices.later(1, () => gone.push(name), rank);
+  frames.frame();
+  expect(gone).toEqual(["0", "1", "1 too", "2", "last"]);
+});
+
+it("counts how long each piece took before it lets the next one go, and gives more time where frames are slow", () => {
+  const frames = new Frames();
+  const slices = new Slices(frames);
+  let gone = 0;
+  const makes = (): void => {
+    gone += 1;
+    frames.time += 5;
+  };
+  for (let count = 0; count < 100; count += 1) slices.later(1, makes);
+  const inFrame = (took: number): number => {
+    const before = gone;
+    frames.frame(took);
+    return gone - before;
+  };
+  expect(inFrame(0)).toBe(Math.floor(LEAST_MS / 5) + 1);
+  expect(inFrame(10)).toBe(20 / 5 + 1);
+  expect(inFrame(1_000)).toBe(MOST_MS / 5 + 1);
+  expect(MOST_MS).toBeLessThan(50);
 });
 
 class Threads {

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import type { Item } from "../../src/core/index.ts";
-import { estimated, LEAST, MOST, stretchesOf } from "../../src/page/stretches.ts";
+import { AT_ONCE, estimated, LEAST, MOST, ranksOf, stretchesOf } from "../../src/page/stretches.ts";
 
 const said = (place: number, sender: "user" | "agent", text = "a"): Item =>
   ({ kind: "message", id: String(place), sender, text, at: "", is_streaming: false }) as unknown as Item;
@@ -32,6 +32,13 @@ it("leaves what is before the end as it was", () => {
   const after = stretchesOf([...items, said(100, "agent")], before);
   for (const [place, stretch] of before.slice(0, -1).entries()) expect(after[place]).toBe(stretch);
   expect(after.at(-1)).not.toBe(before.at(-1));
+});
+
+it("draws the newest at once, and those before them from the end", () => {
+  const items = talk(20, 4);
+  const ranks = ranksOf(stretchesOf(items, []).slice(-2));
+  expect([...items].reverse().map((item) => ranks.get(item)).slice(0, 6)).toEqual([0, 0, 1, 2, 3, 4]);
+  expect(AT_ONCE).toBe(2);
 });
 
 it("holds a long text for taller than a short one", () => {

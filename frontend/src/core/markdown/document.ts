@@ -2,13 +2,14 @@
  * The blocks of a text that may still grow, made a few at a time.
  *
  * Guarantees: the same blocks as if the text had come at once; what was made of finished blocks stays; a text that
- * grows costs its last block, not its length; no more than BLOCKS_MOST blocks are made, the text behind them is one
- * plain block; a block that cannot be made is shown as its plain text, so nothing that was said is missing.
+ * grows costs its last block, not its length; no more than BLOCKS_MOST blocks are made, the text behind them is plain
+ * blocks, piece by piece; a block that cannot be made is shown as its plain text, so nothing that was said is missing.
  */
 
 import { BLOCKS_MOST, READ_AT_ONCE, Work } from "./bounds.ts";
 import { BlockReader, type TopBlock } from "./blocks.ts";
 import { addDefinitions, type Links } from "./links.ts";
+import { endOfPiece } from "../pieces.ts";
 
 export interface Maker<T> {
   block(block: TopBlock, raw: string, links: Links, work: Work): T;
@@ -36,6 +37,10 @@ export class MarkdownDocument<T> {
   #reader: BlockReader = new BlockReader("");
   #next: TopBlock | null = null;
   #isDone = true;
+  /** What follows is plain: it could not be read. */
+  #isPlain = false;
+  /** So many blocks are as they were when `unchanged` was asked for last. */
+  #unchanged = 0;
 
   constructor(maker: Maker<T>) {
     this.#maker = maker;
@@ -48,6 +53,13 @@ export class MarkdownDocument<T> {
   /** Of each block that is made, in order. */
   get spans(): readonly Span[] {
     return this.#made;
+  }
+
+  /** How many blocks at the beginning are as they were when this was asked last. */
+  unchanged(): number {
+    const before = this.#unchanged;
+    this.#unchanged = this.#made.length;
+    return before;
   }
 
   /** How heavy the block is that comes next. */
@@ -72,6 +84,7 @@ export class MarkdownDocument<T> {
     this.#reader = new BlockReader(text, this.#made.at(-1)?.end ?? 0, this.work);
     this.#next = null;
     this.#isDone = false;
+    this.#isPlain = false;
   }
 
   /** Keeps the blocks that a line before `place` has ended. */
@@ -82,6 +95,7 @@ export class MarkdownDocument<T> {
   #drop(): void {
     let dropped = this.#made.pop();
     while (dropped?.isContinued) dropped = this.#made.pop();
+    this.#unchanged = Math.min(this.#unchanged, this.#made.length);
   }
 
   /** Makes blocks as long as each is admitted with its weight. True once all are made. */
@@ -103,26 +117,28 @@ export class MarkdownDocument<T> {
   /** Reads on. True once the next block is known, or that there is none. */
   #hasRead(): boolean {
     try {
-      return this.#made.length >= BLOCKS_MOST || this.#reader.read(READ_AT_ONCE);
+      return this.#isPlain || this.#made.length >= BLOCKS_MOST || this.#reader.read(READ_AT_ONCE);
     } catch {
       return true; // it throws again when the block is asked for
     }
   }
 
   #read(): TopBlock | null {
-    if (this.#made.length >= BLOCKS_MOST) return this.#rest();
+    if (this.#isPlain || this.#made.length >= BLOCKS_MOST) return this.#rest();
     try {
       return this.#reader.next();
     } catch {
+      this.#isPlain = true;
       return this.#rest();
     }
   }
 
-  /** Everything that is left, as it is. */
+  /** The next piece of what is left, as it is. */
   #rest(): TopBlock | null {
     const start = this.#made.at(-1)?.end ?? 0;
-    const end = this.#text.length;
-    return start >= end ? null : { node: { kind: "rule" }, start, end, isContinued: true, weight: 1, isPlain: true };
+    if (start >= this.#text.length) return null;
+    const end = endOfPiece(this.#text, start);
+    return { node: { kind: "rule" }, start, end, isContinued: true, weight: end - start, isPlain: true };
   }
 
   #make(block: TopBlock): void {

@@ -3,7 +3,8 @@
 Some sessions of opencode, on a fake model that calls its `bash`, each with many tool calls; in each round an
 agent also leaves a server running, all sessions are parked, and the next round revives them. After each one:
 memory and descriptors of the gateway and its fork server, processes of workers, bytes on the disk. Flat means
-that the last round is no more than a tenth above the second.
+that the last round is no more than a tenth above the second; for the disk, above the first that began with as
+many snapshots as are kept of a session.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 import psutil
 
+from gateway.config.files import FilesConfig
 from gateway.workers.trees import Measure, walk
 from tests.fake_model import fake_model
 from tests.gateways import RunningGateway, running_gateway
@@ -102,14 +104,23 @@ async def main(sessions: int, calls: int, rounds: int) -> int:
                     await one_round(gateway, sessions, calls // rounds, number) for number in range(rounds)
                 ]
                 left = len(gateway.workers())
-    grown = [
-        name
-        for name, last in seen[-1].items()
-        if len(seen) > 2 and last > max(seen[1][name] * TENTH, seen[1][name] + SLACK[name])
-    ]
+    grown = what_grew(seen, calls // rounds)
     print(f"{sessions} sessions, {calls} calls each, {rounds} times parked; workers left {left}; "  # noqa: T201
           f"grown: {', '.join(grown) or 'nothing'}")  # fmt: skip
     return int(bool(grown or left))
+
+
+def what_grew(seen: list[dict[str, float]], calls: int) -> list[str]:
+    """Names of what is larger after the last of the rounds, of so many calls each, than it may be."""
+    if len(seen) < 3:
+        return []
+    full = -(-FilesConfig().snapshots_kept // calls)
+    since = {"disk MB": seen[full if full < len(seen) - 1 else 1]}
+    return [
+        name
+        for name, last in seen[-1].items()
+        if last > max((first := since.get(name, seen[1])[name]) * TENTH, first + SLACK[name])
+    ]
 
 
 async def one_round(gateway: RunningGateway, sessions: int, calls: int, number: int) -> dict[str, float]:

@@ -6,7 +6,9 @@ const TEXTS = /\.(?:js|css|html|svg)$/;
 const PACKED = /\.(?:br|gz)$/;
 /** Less than this fits into a packet anyway. */
 const LEAST = 1_000;
-/** More than this is kept compressed alone, in the coding that browsers take without TLS, too. */
+/** More than this is kept compressed alone. */
+const ALONE = 100_000;
+/** And more than this only in the coding that browsers take without TLS, too. */
 const MOST = 1_000_000;
 
 const dist = new URL("./dist/", import.meta.url);
@@ -19,10 +21,8 @@ for (const name of readdirSync(dist, { recursive: true })) {
   const brotli = { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } };
   const packed = gzipSync(bytes, { level: 9 });
   writeFileSync(new URL(`${file.href}.gz`), packed);
-  if (bytes.length > MOST) {
-    rmSync(file);
-    continue;
-  }
+  if (bytes.length > ALONE) rmSync(file);
+  if (bytes.length > MOST) continue;
   const smaller = brotliCompressSync(bytes, brotli);
   if (blocks(smaller) < blocks(packed)) writeFileSync(new URL(`${file.href}.br`), smaller);
 }

@@ -1,7 +1,7 @@
 // What a first visit to the chat downloads, compressed as a server would: the page, what it names, and what these
 // import, in English and in Hebrew. Everything else is fetched when it is needed.
 import { readdirSync, readFileSync } from "node:fs";
-import { gzipSync } from "node:zlib";
+import { gunzipSync, gzipSync } from "node:zlib";
 
 /** The bound, in kilobytes. */
 export const FIRST_VISIT_MOST = 90;
@@ -13,17 +13,20 @@ const dist = new URL("../dist/", import.meta.url);
 
 /** Bytes on the wire by file: of all assets, and of those that a first visit fetches in each language. */
 export function sizes() {
-  const names = readdirSync(new URL("assets/", dist)).filter((one) => !/\.(?:br|gz)$/.test(one));
-  const text = (name) => readFileSync(new URL(`assets/${name}`, dist));
+  const all = readdirSync(new URL("assets/", dist));
+  const names = [...new Set(all.map((one) => one.replace(/\.(?:br|gz)$/, "")))];
+  const file = (name) => readFileSync(new URL(`assets/${name}`, dist));
+  // A large one is kept compressed alone.
+  const text = (name) => (all.includes(name) ? file(name) : gunzipSync(file(`${name}.gz`)));
   const packed = Object.fromEntries(names.sort().map((name) => [name, gzipSync(text(name), { level: 9 }).length]));
   const page = readFileSync(new URL("index.html", dist));
   const withImports = (named) => {
-    const all = new Set(named);
-    for (const name of all) {
+    const wanted = new Set(named);
+    for (const name of wanted) {
       if (!name.endsWith(".js")) continue;
-      for (const [, other] of text(name).toString().matchAll(/(?:from|import)\s*["'`]\.\/([\w.-]+)["'`]/g)) all.add(other);
+      for (const [, other] of text(name).toString().matchAll(/(?:from|import)\s*["'`]\.\/([\w.-]+)["'`]/g)) wanted.add(other);
     }
-    return all;
+    return wanted;
   };
   const first = withImports([...page.toString().matchAll(/assets\/([\w.-]+)"/g)].map(([, name]) => name));
   const conversation = names.filter((name) => /^Markdown.*\.js$/.test(name));

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -189,6 +190,8 @@ class ChatFace:
         once = None if key is None else Once(key, asked, is_unnamed=is_new)
 
         async def say(session: Session) -> Turn | None:
+            if wait:
+                waiting.enter_context(session.log.awaited())
             account = Account(owner, session.record.key, principal.key_id)
             if key is None:
                 return await session.chat(body.message, account=account, attachments=attached)
@@ -198,13 +201,14 @@ class ChatFace:
 
         if attached and not await self._manager.exists(owner, session_id):
             raise AttachmentRefused("This session has no files; upload them before the message.")
-        session, turn = await self._manager.do(
-            owner, session_id, say, agent=agent, once=once, founds=True, asks=True
-        )
-        if wait and turn is not None:
-            await asyncio.wait([turn.done], timeout=wait)
-            await session.log.commit(session.log.last_seq)
-            self._gate.check_served(principal)
+        with contextlib.ExitStack() as waiting:
+            session, turn = await self._manager.do(
+                owner, session_id, say, agent=agent, once=once, founds=True, asks=True
+            )
+            if wait and turn is not None:
+                await asyncio.wait([turn.done], timeout=wait)
+                await session.log.commit(session.log.last_seq)
+                self._gate.check_served(principal)
         if session.record.owner != owner:  # somebody signed in meanwhile, and it is theirs
             return await self._state_of(request, owner, session_id)
         return self._answer(request, session, is_new=is_new)

@@ -137,7 +137,7 @@ class _Assets(StaticFiles):
     async def get_response(self, path: str, scope: Scope) -> Response:
         if path.endswith(tuple(PACKED.values())):
             raise HTTPException(404)
-        response = await self._packed(path, scope) or await super().get_response(path, scope)
+        response = await self._packed(path, scope) or await self._unpacked(path, scope)
         response.headers.update(HEADERS)
         response.headers["Vary"] = "Accept-Encoding"
         response.headers["Cache-Control"] = _YEAR
@@ -150,3 +150,14 @@ class _Assets(StaticFiles):
                 response.headers["Content-Encoding"] = coding
                 return response
         return None
+
+    async def _unpacked(self, path: str, scope: Scope) -> Response:
+        """Also of a large one, which is kept compressed alone."""
+        try:
+            return await super().get_response(path, scope)
+        except HTTPException:
+            packed, found = await run_in_threadpool(self.lookup_path, path + PACKED["gzip"])
+            if found is None:
+                raise
+        plain = await run_in_threadpool(lambda: gzip.decompress(pathlib.Path(packed).read_bytes()))
+        return Response(plain, media_type=mimetypes.guess_type(path)[0])

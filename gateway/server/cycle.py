@@ -90,10 +90,14 @@ class Cycle(RequestResponseCycle):
             await super().send(message)
 
     async def _begin(self, message: Any) -> None:
-        """Sends the status and the headers, or keeps them for the body that comes next."""
+        """Sends the status and the headers, or keeps them for the body that comes next; nothing to somebody who
+        is gone.
+        """
+        if self.disconnected:
+            return
         if message["type"] != "http.response.start":
             raise RuntimeError(f"A response begins with its headers, not with {message['type']!r}.")
-        if self.flow.write_paused and not self.disconnected:
+        if self.flow.write_paused:
             await self.flow.drain()
         if self.disconnected:
             return
@@ -166,7 +170,7 @@ class Cycle(RequestResponseCycle):
         """As a chunk, without the copy that uvicorn makes: readers that do not read may hold one piece
         together.
         """
-        if self.flow.write_paused and not self.disconnected:
+        if self.flow.write_paused:
             await self.flow.drain()
         if not self.disconnected:
             self.transport.writelines((b"%x\r\n" % len(body), body, b"\r\n"))

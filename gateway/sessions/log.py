@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import bisect
+import contextlib
 import functools
 import logging
 from collections import deque
@@ -215,6 +216,8 @@ class EventLog(Sink):
         self._held: deque[_Entry] = deque()
         self._waiters: set[asyncio.Future[None]] = set()
         self._attendants: dict[_Attendant, None] = {}
+        self._awaiting = 0
+        """So many wait for a turn's end in ways of their own."""
         self._writes: list[tuple[int, asyncio.Future[None]]] = []
         self._after: deque[tuple[int, Callable[[], None]]] = deque()
         """Who hears that everything up to a number is on disk, also once the log is closed."""
@@ -672,7 +675,16 @@ class EventLog(Sink):
     @property
     def is_waited_for(self) -> bool:
         """True if somebody waits for what comes next."""
-        return bool(self._waiters or self._attendants)
+        return bool(self._waiters or self._attendants or self._awaiting)
+
+    @contextlib.contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Somebody does, for as long as the block runs."""
+        self._awaiting += 1
+        try:
+            yield
+        finally:
+            self._awaiting -= 1
 
     async def wait(self, after: int, *, seconds: float | None = None) -> bool:
         """Waits until there is something above the cursor, or the log is closed; False when the time was

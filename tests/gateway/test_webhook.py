@@ -110,7 +110,8 @@ async def test_waits_and_unseen_ends_are_told_and_failures_tried_again(tmp_path:
             await gateway.post("/api/sessions", {"session_id": "b", "agent": "says"}, status=201)
             answer = await gateway.post("/api/chat?wait=10", {"session_id": "b", "message": "hello"})
             assert not answer["is_processing"]
-            await eventually(lambda: _has_counted(gateway, "delivered", 2))
+            assert not any((tmp_path / "data" / "webhook").iterdir()), "nothing more is to be delivered"
+            assert await _has_counted(gateway, "delivered", 2)
             assert receiver.got.empty(), "somebody waited for this turn"
             assert "secret" not in gateway.log_path.read_text().replace(SECRET, "")
 

@@ -50,6 +50,15 @@ def body(data: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
+async def test_who_left_before_the_answer_began_is_written_nothing() -> None:
+    written = Written()
+    cycle = cycle_of(written)
+    cycle.lost()
+    await cycle.send(begun((b"content-length", b"1")))
+    await cycle.send(body(b"a"))
+    assert written.writes == []
+
+
 @pytest.mark.parametrize("size", [1, SHARED_BYTES])
 async def test_an_answer_of_known_length_is_written_at_once(size: int) -> None:
     written = Written()

@@ -120,6 +120,21 @@ async def test_a_large_file_that_is_kept_compressed_alone_is_sent_to_everybody(
     assert (await get(site, "/pdf.html")).status == 404
 
 
+@pytest.mark.parametrize("accepted", ["gzip", "br, gzip", "identity"])
+async def test_so_is_a_large_one_whose_name_carries_its_hash(
+    site: Starlette, tmp_path: pathlib.Path, accepted: str
+) -> None:
+    for end in ("", ".br"):
+        (tmp_path / f"assets/index-abc.js{end}").unlink()
+    got = await get(site, "/assets/index-abc.js", accept_encoding=accepted)
+    is_packed = "gzip" in accepted
+    assert (got.status, gzip.decompress(got.body) if is_packed else got.body) == (200, SCRIPT)
+    assert got.headers.get("content-encoding") == ("gzip" if is_packed else None)
+    assert "immutable" in got.headers["cache-control"]
+    (tmp_path / "assets/index-abc.js.gz").unlink()
+    assert (await get(site, "/assets/index-abc.js", accept_encoding=accepted)).status == 404
+
+
 @pytest.mark.parametrize("path", ["/widget.js.br", "/assets/index-abc.js.gz", "/assets/../index.html.gz"])
 async def test_a_compressed_file_has_no_address_of_its_own(site: Starlette, path: str) -> None:
     assert (await get(site, path)).status == 404

@@ -117,6 +117,8 @@ async def test_of_seven_tabs_one_tells_that_something_waits_and_an_answer_is_in_
 ) -> None:
     """Tabs out of sight give their connections back, of which a browser has six."""
     name = await session(gateway, agent="asking")
+    async with gateway.http.patch(f"/api/sessions/{name}", json={"title": "delete it"}) as renamed:
+        assert renamed.status == 200  # so that each tab knows it, whoever tells
     context = await browser.new_context()
     try:
         await context.add_init_script(NOTED)

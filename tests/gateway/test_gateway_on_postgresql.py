@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import pathlib
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import pytest_asyncio
@@ -28,14 +30,8 @@ async def server() -> AsyncIterator[Server]:
         yield running
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def database(server: Server) -> str:
-    return await server.database()
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def gateway(tmp_path_factory: Any, database: str) -> AsyncIterator[GatewayInside]:
-    directory = tmp_path_factory.mktemp("gateway")
+@contextlib.asynccontextmanager
+async def _running(directory: pathlib.Path, database: str) -> AsyncIterator[GatewayInside]:
     async with gateway_inside(directory, environ={"AGENT_GATEWAY_STORE": database}) as running:
         yield running
 
@@ -65,8 +61,13 @@ async def _talk(gateway: GatewayInside, session_id: str, is_over: asyncio.Event)
 
 
 async def test_a_restart_of_postgresql_costs_nothing_that_was_acknowledged(
-    gateway: GatewayInside, server: Server
+    server: Server, tmp_path: pathlib.Path
 ) -> None:
+    async with _running(tmp_path, await server.database()) as gateway:
+        await _restart_costs_nothing(gateway, server)
+
+
+async def _restart_costs_nothing(gateway: GatewayInside, server: Server) -> None:
     is_over = asyncio.Event()
     await gateway.send("watched", counting(20, 2))
     async with open_stream(gateway.http, "watched") as stream:
@@ -89,11 +90,14 @@ async def test_a_restart_of_postgresql_costs_nothing_that_was_acknowledged(
         assert len(set(said)) == len(said)
 
 
-async def test_a_gateway_ends_when_another_takes_its_database(gateway: GatewayInside, database: str) -> None:
-    connection = await asyncpg.connect(database)
-    await connection.execute("DELETE FROM nodes")
-    await connection.close()
-    async with within(10):
-        await gateway.inner.failed.wait()
-    status, _ = await _ask(gateway, "one", "too late")
-    assert status == 503
+async def test_a_gateway_ends_when_another_takes_its_database(server: Server, tmp_path: pathlib.Path) -> None:
+    database = await server.database()
+    async with _running(tmp_path, database) as gateway:
+        await gateway.send("one", "/echo in time")
+        connection = await asyncpg.connect(database)
+        await connection.execute("DELETE FROM nodes")
+        await connection.close()
+        async with within(10):
+            await gateway.inner.failed.wait()
+        status, _ = await _ask(gateway, "one", "too late")
+        assert status == 503

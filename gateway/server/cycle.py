@@ -90,7 +90,7 @@ class Cycle(RequestResponseCycle):
             await super().send(message)
 
     async def _begin(self, message: Any) -> None:
-        """Sends the status and the headers, or keeps them for the body that comes next; nothing to who left."""
+        """Sends the status and the headers, or keeps them for the body; nothing to somebody who left."""
         if self.disconnected:
             return
         if message["type"] != "http.response.start":

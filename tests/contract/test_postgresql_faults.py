@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -21,6 +22,7 @@ from gateway.events.facts import Event
 from gateway.stores.database import Statements
 from gateway.stores.packing import events_above
 from gateway.stores.postgresql import appending, connections, lease, log_rows, writer
+from gateway.stores.postgresql import store as store_module
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.writer import PostgresqlWriter
 from tests import lasting
@@ -318,6 +320,25 @@ async def test_a_server_that_is_killed_has_kept_what_it_acknowledged(server: Ser
         await going
         await load.settled()
         assert await load.faults() == {"lost": 0, "doubled": 0}
+
+
+async def test_a_commit_in_doubt_is_looked_up_though_connections_are_refused_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refusals = [asyncpg.TooManyConnectionsError("sorry, too many clients already")] * 2
+
+    async def crowded(url: str, *, keeps: bool) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return await connections.connect(url, keeps=keeps)
+
+    async with proxy(core_database()) as way, opened(way.url) as store:
+        await store.sessions.create(record("a"))
+        monkeypatch.setattr(store_module, "connect", crowded)
+        way.cut_at(b"COMMIT", is_answered=True)
+        await store.sessions.create(record("b"))
+        assert not refusals
+        assert await store.sessions.count() == 2
 
 
 async def test_who_waits_too_long_is_told_and_events_are_kept(

@@ -269,8 +269,8 @@ class PostgresqlWriter:
                 tries += 1
                 if is_to_be_done_again(error) and tries < TRIES:
                     continue
-                if not is_gone(error):
-                    raise
+                if not (is_gone(error) or attempt.is_in_doubt):
+                    raise  # in doubt, who is refused a connection asks again: it may have been committed
                 await self._let_go()
                 is_told = not attempt.is_in_doubt or self._grouping.is_stopping or self._end is not None
                 if is_told and time.monotonic() >= until:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Final
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
 from gateway.errors import StoreFailed
-from gateway.stores.postgresql import lease, writer
+from gateway.stores.postgresql import connections, health, lease, writer
+from gateway.stores.postgresql.bulk import PostgresqlBulk
 from gateway.stores.postgresql.store import PostgresqlStore
+from gateway.stores.postgresql.urls import shown
 from tests.contract.core_store import core_database, opened
 from tests.contract.engines import Collector, delta, filled, record
 from tests.patience import within
@@ -19,6 +23,11 @@ from tests.postgres import shared_database
 from tests.shared import SHARED
 
 pytestmark = SHARED
+
+_END_OTHERS: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -114,6 +123,52 @@ async def test_a_log_that_another_has_taken_is_not_written(store: PostgresqlStor
     await filled(store, sink, [delta(2, "y")])
     assert len(await store.logs.read_events(sink.key, after=0, limit=9)) == 2
     assert await store.query(lambda c: c.fetchval("SELECT generation FROM sessions")) == 9
+
+
+@pytest.mark.parametrize(
+    "password", ["SECRET/more", "SECRET#more", "SECRET?more", "[SECRET", "a@SECRET/more"]
+)
+async def test_no_password_is_said_that_is_not_written_as_it_must_be(
+    password: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"postgresql://me:{password}@127.0.0.1:1/x"
+    with pytest.raises(StoreFailed) as refused:
+        await PostgresqlBulk(url, []).is_empty()
+    said = [
+        refused.value.message,
+        shown(url),
+        caplog.text,
+        *(words for _, words in await health.examine(url)),
+    ]
+    assert "SECRET" not in " ".join(said)
+
+
+async def test_who_finds_no_root_certificate_hears_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent")
+    with pytest.raises(StoreFailed, match="sslrootcert"):
+        await PostgresqlStore(core_database() + "?sslmode=verify-full").open()
+
+
+async def test_while_no_host_takes_writes_everybody_hears_so_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.2)
+    url = core_database()
+    name = urlsplit(url).path[1:]
+    writes = f"{url}?target_session_attrs=read-write"
+    other = await asyncpg.connect(url)
+    async with opened(writes) as store:
+        await other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        await other.execute(_END_OTHERS)
+        with pytest.raises(StoreFailed, match="does not answer"):
+            await store.sessions.count()
+        with pytest.raises(StoreFailed, match="does not answer"):
+            await PostgresqlStore(writes).open()
+        assert [is_well for is_well, _ in await health.examine(writes)] == [False]
+        await other.execute("SET default_transaction_read_only = off")
+        await other.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        assert await store.sessions.count() == 0
+    await other.close()
 
 
 async def test_no_password_is_said() -> None:

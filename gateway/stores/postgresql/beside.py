@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
-import asyncpg
-
 from gateway.errors import StoreFailed
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import schema
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled
-from gateway.stores.postgresql.errors import UNREADABLE, is_to_be_done_again, worded
+from gateway.stores.postgresql.errors import OF_THE_DRIVER, is_to_be_done_again, worded
 from gateway.stores.postgresql.store import PostgresqlStore
 
 T = TypeVar("T")
 
 TRIES: Final = 5
 """How often what was undone because of others is done."""
-_ERRORS: Final = (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class PostgresqlTables:
@@ -48,9 +45,7 @@ class PostgresqlTables:
                 await whole.open()
                 await whole.close()
             await self._connections.open(keeps=keeps)
-        except ValueError:
-            raise StoreFailed(UNREADABLE) from None
-        except _ERRORS as error:
+        except OF_THE_DRIVER as error:
             raise worded(error) from error
 
     async def _is_current(self, *, keeps: bool) -> bool:
@@ -73,7 +68,7 @@ class PostgresqlTables:
         for tries in range(1, TRIES + 1):
             try:
                 return await self._transact(act)
-            except _ERRORS as error:
+            except OF_THE_DRIVER as error:
                 if tries == TRIES or not is_to_be_done_again(error):
                     raise worded(error) from error
         raise StoreFailed

@@ -11,15 +11,13 @@ import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final
 
-import asyncpg
-
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
 from gateway.stores.bulk import BATCH_BYTES, BATCH_ROWS, ENGINES_COLUMNS, ENGINES_OWN, EventRow, Row, Shape
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import schema, texts
 from gateway.stores.postgresql.connections import connect, is_pooled
-from gateway.stores.postgresql.errors import worded
+from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
 from gateway.stores.postgresql.lease import NodeLease
 from gateway.stores.postgresql.urls import shown
 
@@ -55,7 +53,6 @@ _EVENTS: Final = (
     "SELECT session, seq, at, body FROM events WHERE (session, seq) > ($1, $2) AND (session, seq) <= ($3, $4)"
     " ORDER BY session, seq"
 )
-_OTHERS: Final = (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class PostgresqlBulk:
@@ -115,7 +112,7 @@ class PostgresqlBulk:
             await lease.take()
             lease.start()
             yield
-        except _OTHERS as error:
+        except OF_THE_DRIVER as error:
             raise worded(error) from error
         finally:
             await lease.release()
@@ -123,7 +120,7 @@ class PostgresqlBulk:
     async def _is_pooled(self) -> bool:
         try:
             return await is_pooled(self._url)
-        except _OTHERS as error:
+        except OF_THE_DRIVER as error:
             raise worded(error) from error
 
     @contextlib.asynccontextmanager
@@ -137,7 +134,7 @@ class PostgresqlBulk:
                 yield connection
             finally:
                 await connection.close(timeout=5)
-        except _OTHERS as error:
+        except OF_THE_DRIVER as error:
             raise worded(error) from error
 
 

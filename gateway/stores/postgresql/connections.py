@@ -20,7 +20,7 @@ import asyncpg
 from gateway.errors import StoreFailed
 from gateway.stores.database import Statements
 from gateway.stores.postgresql import texts
-from gateway.stores.postgresql.errors import is_gone, worded
+from gateway.stores.postgresql.errors import OF_THE_DRIVER, is_gone, of_the_url, worded
 
 T = TypeVar("T")
 
@@ -51,10 +51,19 @@ _SERVER_SETTINGS: Final = {
 
 
 async def connect(url: str, *, keeps: bool) -> Any:
-    """A connection of its own; `keeps` prepared statements. Raises what asyncpg raises, or OSError."""
-    connection = await asyncpg.connect(url, **_options(keeps=keeps))
+    """A connection of its own; `keeps` prepared statements. Raises what asyncpg raises, OSError, or
+    StoreFailed if the URL cannot be used.
+    """
+    connection = await _connected(url, keeps=keeps)
     await prepare(connection)
     return connection
+
+
+async def _connected(url: str, *, keeps: bool) -> Any:
+    try:
+        return await asyncpg.connect(url, **_options(keeps=keeps))
+    except ValueError as error:
+        raise of_the_url(error) from None
 
 
 def _options(*, keeps: bool) -> dict[str, Any]:
@@ -99,7 +108,7 @@ async def look_at(connection: Any) -> None:
 
 async def is_pooled(url: str) -> bool:
     """True if a pooler is between us and the server."""
-    connection = await asyncpg.connect(url, **_options(keeps=False))
+    connection = await _connected(url, keeps=False)
     try:
         return bool(connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()"))
     finally:
@@ -159,7 +168,7 @@ class ReadPool:
             try:
                 async with self.one() as connection:
                     found = await act(connection)
-            except (OSError, ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+            except OF_THE_DRIVER as error:
                 tries += 1
                 if not is_gone(error) or (tries > 1 and time.monotonic() >= until):
                     self._is_troubled = is_gone(error)

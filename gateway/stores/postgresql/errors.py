@@ -22,6 +22,14 @@ UNREADABLE: Final = (
     " special in a password is written as %XX."
 )
 """The driver's own words may quote the password."""
+NO_ROOT_CERTIFICATES: Final = (
+    "There is no file of root certificates to know PostgreSQL by: name one in the URL of the store, with"
+    " sslrootcert=FILE."
+)
+OF_THE_DRIVER: Final = (
+    *(OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+)
+"""What a driver's call may raise: the last of these, too, if no host of several is the one to write to."""
 _FULL: Final = ("53100", "53200")
 """disk_full, out_of_memory."""
 _DAMAGED: Final = ("XX001", "XX002")
@@ -34,6 +42,9 @@ _GONE: Final = ("08", "57P01", "57P02", "57P03", "57P05", "25P03", _READ_ONLY)
 """After these a connection is of no more use, and what it was asked last may have been done."""
 _AGAIN: Final = ("40001", "40P01")
 """serialization_failure, deadlock_detected."""
+
+
+_NO_ROOT: Final = "root certificate file"
 
 
 class NodeLost(Exception):
@@ -59,6 +70,13 @@ def is_of_the_engine(error: BaseException) -> bool:
         return True
     state = _state(error)
     return bool(state) and (state == _FORBIDDEN or not state.startswith(_OF_WHAT_WAS_WRITTEN))
+
+
+def of_the_url(error: ValueError) -> Exception:
+    """What a URL that cannot be used raises; without the driver's words, which may quote the password."""
+    if isinstance(error, OSError):
+        return error  # a certificate that is refused
+    return StoreFailed(NO_ROOT_CERTIFICATES if _first(error).startswith(_NO_ROOT) else UNREADABLE)
 
 
 def is_to_be_done_again(error: BaseException) -> bool:

@@ -9,11 +9,10 @@ import statistics
 import time
 from typing import Any, Final
 
-import asyncpg
-
+from gateway.errors import StoreFailed
 from gateway.stores.postgresql import schema
 from gateway.stores.postgresql.connections import READERS, connect, is_pooled
-from gateway.stores.postgresql.errors import worded
+from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
 from gateway.stores.postgresql.urls import shown
 
 OLDEST: Final = 14
@@ -48,7 +47,7 @@ async def examine(url: str) -> Findings:
             ]
         finally:
             await connection.close(timeout=5)
-    except (OSError, ValueError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (StoreFailed, *OF_THE_DRIVER) as error:
         return [(False, f"database {name}: {worded(error).message}")]
 
 

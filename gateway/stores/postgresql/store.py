@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-import asyncpg
-
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
 from gateway.events.facts import Event
@@ -16,7 +14,7 @@ from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import ledger, options, schema
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
-from gateway.stores.postgresql.errors import UNREADABLE, worded
+from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
 from gateway.stores.postgresql.labels import PostgresqlLabels
 from gateway.stores.postgresql.lease import NodeLease
@@ -111,10 +109,7 @@ class PostgresqlStore:
         """Raises StoreFailed if it cannot be, as when another gateway has the database."""
         try:
             await self._open(keeps=not await is_pooled(self._url))
-        except ValueError:
-            await self.close()
-            raise StoreFailed(UNREADABLE) from None  # it may quote the password
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except OF_THE_DRIVER as error:
             await self.close()
             raise worded(error) from error
         except BaseException:

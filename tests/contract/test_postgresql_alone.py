@@ -24,6 +24,10 @@ from tests.shared import SHARED
 
 pytestmark = SHARED
 
+_END_LOCKED: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 _END_OTHERS: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -75,6 +79,17 @@ async def test_after_one_was_killed_the_next_starts(monkeypatch: pytest.MonkeyPa
             assert (sink.seq, bool(sink.refusals)) == (0, True)
             assert await second.sessions.count() == 2
             assert await second.logs.read_events(sink.key, after=0, limit=9) == []
+
+
+async def test_one_that_lost_only_its_connection_keeps_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "_FRESH", "SELECT false")
+    url, ends = core_database(), list[str]()
+    async with opened(url, ends) as first:
+        await first.query(lambda connection: connection.execute(_END_LOCKED))
+        with pytest.raises(StoreFailed, match="Another gateway uses this database"):
+            await PostgresqlStore(url).open()
+        await first.sessions.create(record())
+        assert not ends
 
 
 async def _yes(_url: str) -> bool:

@@ -3,8 +3,9 @@
 The row decides. Whoever writes asks for it in the same statement (writer.py), so deleting it ends the writing
 of a gateway that only thinks that it is still alone. It is deleted by another one that saw it stand still for
 a lease, by its own clock (`gateway.stores.sightings`); no two clocks are compared. The lock, which PostgreSQL
-lets go of when the process that held it is gone, only saves a restart the lease. Behind a pooler, which would
-share it out, there is none.
+lets go of when the process that held it is gone, only saves a restart the most of the lease: a connection may
+be lost alone, and then its gateway beats on, on another. Behind a pooler, which would share it out, there is
+none.
 
 Guarantees: a gateway whose row is gone never commits again, and hears of it within a beat.
 """
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 BEATS_IN_TURN: Final = 3
 """Of a lease: a beat that is not answered by then is sent on another connection."""
+BEATS_MISSED: Final = 3
+"""Who has let go of the lock is dead after so many; who has only lost its connection has another by then."""
 LOOK_SECONDS: Final = 0.1
 """How often who waits looks."""
 RELEASE_SECONDS: Final = 2.0
@@ -110,6 +113,7 @@ class NodeLease:
         """Until nobody has it; those who are dead are helped along."""
         connection, before = self._connection, _NO_ROW
         sightings = Sightings(lease_seconds=self._cluster.lease_seconds)
+        unlocked = Sightings(lease_seconds=BEATS_MISSED * self._cluster.beat_seconds)
         while True:
             await self._try_lock()
             other = await connection.fetchrow(_ROW, NAME) if await has_table(connection, "nodes") else None
@@ -119,9 +123,11 @@ class NodeLease:
             if other is not None and before not in (_NO_ROW, row):
                 raise StoreFailed(_TAKEN.format(place=other["place"], since=other["started_at"]))
             before = row
-            is_dead = other is not None and self._has_lock and other["has_lock"]
-            is_dead = is_dead and not await connection.fetchval(_FRESH)
-            if is_dead or sightings.see([row], at=time.monotonic()):
+            has_let_go = other is not None and self._has_lock and other["has_lock"]
+            has_let_go = has_let_go and not await connection.fetchval(_FRESH)
+            now = time.monotonic()
+            is_dead = unlocked.see([row] if has_let_go else [], at=now)
+            if sightings.see([row], at=now) or is_dead:
                 await self._take_away(row)
                 before = _NO_ROW
             else:

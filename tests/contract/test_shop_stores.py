@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import pathlib
 import random
 import sqlite3
@@ -130,6 +131,13 @@ async def test_only_the_newest_purchases_are_kept(store: ShopStore) -> None:
         await store.add(ALICE, line(price=price), NOW, bounds=BOUNDS)
         await store.checkout(ALICE, NOW, kept_until=9_000, bounds=BOUNDS)
     assert [purchase.total for purchase in await store.purchases(ALICE, at=1)] == [3, 2]
+
+
+async def test_a_preference_may_have_a_long_name(store: ShopStore) -> None:
+    name = "".join(hashlib.sha256(b"%d" % number).hexdigest() for number in range(100))
+    for value in (1, 2):
+        assert await store.prefer(ALICE, {name: value}, NOW, bounds=Bounds()) == {name: value}
+    assert await store.preferences(ALICE, at=1) == {name: 2}
 
 
 async def test_preferences_are_merged_by_key_and_bounded(store: ShopStore) -> None:

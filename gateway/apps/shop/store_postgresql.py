@@ -185,8 +185,11 @@ class PostgresqlShopStore:
         async def act(connection: Statements) -> dict[str, Any]:
             row = await self._made(connection, key, moment)
             await connection.executemany(
-                "INSERT INTO shop_preferences (session, key, value) VALUES ($1, $2, $3)"
-                " ON CONFLICT (session, key) DO UPDATE SET value = excluded.value",
+                "DELETE FROM shop_preferences WHERE session = $1 AND key = $2",
+                [(row, name) for name in changes],
+            )
+            await connection.executemany(
+                "INSERT INTO shop_preferences (session, key, value) VALUES ($1, $2, $3)",
                 [(row, name, msgspec.json.encode(value).decode()) for name, value in changes.items()],
             )
             merged = await _preferences(connection, row)

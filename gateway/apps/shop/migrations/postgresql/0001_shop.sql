@@ -35,12 +35,14 @@ CREATE TABLE shop_items (
     UNIQUE (session, line)
 );
 
+-- A key may be longer than an index takes. There is one of each: who changes them holds the conversation's row.
 CREATE TABLE shop_preferences (
     session bigint NOT NULL REFERENCES shop_sessions (id) ON DELETE CASCADE,
     key     text   COLLATE "C" NOT NULL,
-    value   text   COLLATE "C" NOT NULL,
-    PRIMARY KEY (session, key)
+    value   text   COLLATE "C" NOT NULL
 );
+
+CREATE INDEX shop_preferences_by_session ON shop_preferences (session);
 
 CREATE TABLE shop_words (
     session bigint NOT NULL REFERENCES shop_sessions (id) ON DELETE CASCADE,

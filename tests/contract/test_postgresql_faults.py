@@ -384,6 +384,19 @@ async def test_a_server_that_does_not_answer_is_noticed(monkeypatch: pytest.Monk
         assert await load.faults() == {"lost": 0, "doubled": 0}
 
 
+async def test_many_reads_hear_soon_that_a_server_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PATIENCE_SECONDS", "CONNECT_SECONDS", "ACQUIRE_SECONDS"):
+        monkeypatch.setattr(connections, name, 0.5)
+    monkeypatch.setattr(lease, "SILENT_SECONDS", 0.5)
+    async with proxy(core_database()) as way, opened(way.url) as store:
+        way.stop()
+        async with within(5):
+            told = await asyncio.gather(*(store.sessions.count() for _ in range(100)), return_exceptions=True)
+        assert {type(one) for one in told} == {StoreFailed}
+        way.go_on()
+        assert await store.sessions.count() == 0
+
+
 async def test_of_several_hosts_the_one_that_takes_writes_is_found() -> None:
     parts = urlsplit(core_database())
     several = parts._replace(netloc=f"{parts.username}@127.0.0.1:1,127.0.0.1:{parts.port}")

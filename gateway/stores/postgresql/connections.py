@@ -38,6 +38,8 @@ SILENT_SECONDS: Final = 5
 """A peer that does not even confirm what it was sent is gone after so long."""
 PATIENCE_SECONDS: Final = 4.0
 """For so long those who wait are not told that PostgreSQL does not answer: it may be restarting."""
+ACQUIRE_SECONDS: Final = 5.0
+"""For so long a read waits for one of the connections: they may all be busy with a server that is gone."""
 PAUSE_SECONDS: Final = 0.05
 """Between attempts to connect, at first."""
 _SERVER_SETTINGS: Final = {
@@ -146,7 +148,7 @@ class ReadPool:
         """One of them, for as long as the block runs."""
         if self._pool is None:
             raise StoreFailed("The store is closed.")
-        async with self._pool.acquire() as connection:
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             self._in_use.add(connection)
             try:
                 yield connection

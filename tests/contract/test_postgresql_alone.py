@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
 from gateway.stores.postgresql import connections, health, lease, writer
 from gateway.stores.postgresql.bulk import PostgresqlBulk
@@ -199,3 +200,10 @@ async def test_no_password_is_said() -> None:
         await asyncpg.connect(shared_database() + "_missing")
     with pytest.raises(StoreFailed, match="PostgreSQL refused"):
         await PostgresqlStore(shared_database() + "_missing").open()
+
+
+@pytest.mark.parametrize(("lease_seconds", "waits"), [(3.0, 1.5), (6.0, 1.5), (30.0, 25.0)])
+async def test_who_let_go_of_the_lock_has_time_until_its_agents_rest(
+    lease_seconds: float, waits: float
+) -> None:
+    assert lease.unlocked_seconds(ClusterConfig(lease_seconds=lease_seconds)) == waits

@@ -62,6 +62,13 @@ _INSERT: Final = (
 _BEAT: Final = "UPDATE nodes SET beat = beat + 1 WHERE id = $1"
 
 
+def unlocked_seconds(cluster: ClusterConfig) -> float:
+    """For so long the row of who has let go of the lock must stand still. PostgreSQL lets go of it, too, if
+    it has heard nothing of a gateway that is cut off, whose agents rest only at the end of its lease.
+    """
+    return max(BEATS_MISSED * cluster.beat_seconds, cluster.lease_seconds - SILENT_SECONDS)
+
+
 class NodeLease:
     """See the module. `take` it, `start` to beat, and `release` it."""
 
@@ -113,7 +120,7 @@ class NodeLease:
         """Until nobody has it; those who are dead are helped along."""
         connection, before = self._connection, _NO_ROW
         sightings = Sightings(lease_seconds=self._cluster.lease_seconds)
-        unlocked = Sightings(lease_seconds=BEATS_MISSED * self._cluster.beat_seconds)
+        unlocked = Sightings(lease_seconds=unlocked_seconds(self._cluster))
         while True:
             await self._try_lock()
             other = await connection.fetchrow(_ROW, NAME) if await has_table(connection, "nodes") else None

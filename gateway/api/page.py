@@ -156,8 +156,14 @@ class _Assets(StaticFiles):
         try:
             return await super().get_response(path, scope)
         except HTTPException:
-            packed, found = await run_in_threadpool(self.lookup_path, path + PACKED["gzip"])
-            if found is None:
+            plain = await run_in_threadpool(self._plain, path)
+            if plain is None:
                 raise
-        plain = await run_in_threadpool(lambda: gzip.decompress(pathlib.Path(packed).read_bytes()))
         return Response(plain, media_type=mimetypes.guess_type(path)[0])
+
+    def _plain(self, path: str) -> bytes | None:
+        try:
+            packed, found = self.lookup_path(path + PACKED["gzip"])
+            return None if found is None else gzip.decompress(pathlib.Path(packed).read_bytes())
+        except (OSError, ValueError):  # no name of a file
+            return None

@@ -135,6 +135,11 @@ async def test_so_is_a_large_one_whose_name_carries_its_hash(
     assert (await get(site, "/assets/index-abc.js", accept_encoding=accepted)).status == 404
 
 
+@pytest.mark.parametrize("path", ["/assets/\0", "/assets/" + "a" * 5_000, "/assets/", "/assets/\udcff"])
+async def test_what_is_no_name_of_a_file_is_not_found(site: Starlette, path: str) -> None:
+    assert (await get(site, path)).status == 404
+
+
 @pytest.mark.parametrize("path", ["/widget.js.br", "/assets/index-abc.js.gz", "/assets/../index.html.gz"])
 async def test_a_compressed_file_has_no_address_of_its_own(site: Starlette, path: str) -> None:
     assert (await get(site, path)).status == 404

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pathlib
+import sys
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -61,7 +62,7 @@ async def test_an_application_without_tables_for_postgresql_is_named(tmp_path: p
 
 
 async def test_the_example_keeps_notes(example: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLE))
+    monkeypatch.setattr(sys, "path", [str(EXAMPLE), *sys.path])
     stores: Any = importlib.import_module("agent_gateway_notes.store")
     refusal: Any = importlib.import_module("agent_gateway_notes.errors").TooManyNotes
     notes = stores.keep(example.tables)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from gateway.principal import VISITOR_MARK
 from gateway.stores.database import PostgresqlDatabase, Statements
@@ -15,43 +15,33 @@ from gateway.stores.ledger import (
     LedgerCall,
     LedgerEntry,
     SumRow,
-    UsageSum,
     anonymous,
-    day_of,
-    names_of,
-    sum_of,
 )
-from gateway.stores.postgresql.statements import changed
+from gateway.stores.ledger_rows import (
+    ADDED,
+    AMOUNTS,
+    CALL,
+    SETTLED,
+    SUM,
+    call_of,
+    call_row,
+    columns_of,
+    grouped,
+    sum_in,
+    sum_row,
+)
+from gateway.stores.postgresql.statements import changed, numbered
 
-_CALL: Final = LedgerCall.__struct_fields__
-_AMOUNTS: Final = UsageSum.__struct_fields__
-_NAMES: Final = ("tenant", "owner", "session_key", "key_id", "agent", "provider", "model")
-_COLUMNS: Final[dict[str, str]] = {
-    **{name: name for name in ("day", "tenant", "agent", "provider", "model")},
-    **{"person": "owner", "session": "session_key", "key": "key_id"},
-}
-_ALL: Final = ("day", *_NAMES, *_AMOUNTS)
 _VISITOR: Final = f"substr(owner, strpos(owner, '/') + 1, 1) = '{VISITOR_MARK}'"
 _NO_VISITOR: Final = f"CASE WHEN {_VISITOR} THEN split_part(owner, '/', 1) || '/{ERASED}' ELSE owner END"
 """An owner; if a visitor, then without who it was."""
 _NAMELESS: Final = ("day", "tenant", _NO_VISITOR, "''", "key_id", "agent", "provider", "model")
 
-
-def _numbered(count: int) -> str:
-    return ", ".join(f"${number}" for number in range(1, 1 + count))
-
-
 # Every statement below is made of literals of this module.
-_PUT: Final = f"INSERT INTO ledger_calls ({', '.join(_CALL)}) VALUES ({_numbered(len(_CALL))})"  # noqa: S608
+_PUT: Final = f"INSERT INTO ledger_calls ({', '.join(CALL)}) VALUES ({numbered(len(CALL))})"  # noqa: S608
 _RESERVE: Final = f"{_PUT} ON CONFLICT DO NOTHING"
-_SET: Final = ", ".join(f"{name} = excluded.{name}" for name in _CALL if name not in ("id", "at"))
-_SETTLE: Final = f"{_PUT} ON CONFLICT (id) DO UPDATE SET {_SET} WHERE ledger_calls.status IS NULL"
-_GROWN: Final = ", ".join(f"{name} = s.{name} + excluded.{name}" for name in _AMOUNTS)
-_ADD: Final = (
-    f"INSERT INTO ledger_sums AS s ({', '.join(_ALL)}) VALUES ({_numbered(len(_ALL))})"  # noqa: S608
-    " ON CONFLICT (day, owner, session_key, key_id, agent, provider, model)"
-    f" DO UPDATE SET {_GROWN}"
-)
+_SETTLE: Final = f"{_PUT} {SETTLED}"
+_ADD: Final = f"INSERT INTO ledger_sums ({', '.join(SUM)}) VALUES ({numbered(len(SUM))}) {ADDED}"  # noqa: S608
 
 
 class PostgresqlLedger:
@@ -64,9 +54,7 @@ class PostgresqlLedger:
         async def act(connection: Statements) -> None:
             for entry in entries:
                 if not isinstance(entry, LedgerCall) or await _take(connection, entry):
-                    amount = sum_of(entry)
-                    amounts = (getattr(amount, name) for name in _AMOUNTS)
-                    await connection.execute(_ADD, day_of(entry.at), *names_of(entry), *amounts)
+                    await connection.execute(_ADD, *sum_row(entry))
 
         await self._database.transact(act)
 
@@ -78,26 +66,20 @@ class PostgresqlLedger:
         return await self._many(where, since, session_key, limit)
 
     async def _many(self, where: str, *values: object) -> list[LedgerCall]:
-        query = f"SELECT {', '.join(_CALL)} FROM ledger_calls {where}"  # noqa: S608
+        query = f"SELECT {', '.join(CALL)} FROM ledger_calls {where}"  # noqa: S608
         rows = await self._database.query(lambda c: c.fetch(query, *values))
-        return [LedgerCall(**dict(zip(_CALL, row, strict=True))) for row in rows]
+        return [call_of(row) for row in rows]
 
     async def sums(self, by: Sequence[Dimension], chosen: Chosen, *, limit: int) -> list[SumRow]:
-        columns = [_COLUMNS[name] for name in by]
-        amounts = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in _AMOUNTS)
+        amounts = (f"coalesce(sum({name}), 0)::bigint" for name in AMOUNTS)
         query = (
-            f"SELECT {', '.join((*columns, amounts))} FROM ledger_sums"  # noqa: S608
+            f"SELECT {', '.join((*columns_of(by), *amounts))} FROM ledger_sums"  # noqa: S608
             " WHERE day BETWEEN $1 AND $2 AND ($3::text IS NULL OR tenant = $3)"
-            " AND ($4::text IS NULL OR owner = $4)"
-            + (f" GROUP BY {', '.join(columns)}" if columns else " HAVING count(*) > 0")
-            + f" ORDER BY {'day DESC,' if 'day' in by else ''} sum(cost) DESC,"
-            " sum(input + cache_read + cache_write + output + reasoning + told_tokens) DESC"
-            + "".join(f", {column}" for column in columns)
-            + " LIMIT $5"
+            f" AND ($4::text IS NULL OR owner = $4){grouped(by)} LIMIT $5"
         )
         values = (chosen.from_day, chosen.to_day, chosen.tenant, chosen.owner, limit)
         rows = await self._database.query(lambda c: c.fetch(query, *values))
-        return [_sum_row(by, row) for row in rows]
+        return [sum_in(by, row) for row in rows]
 
     async def forget_person(self, owner: str) -> bool:
         async def act(connection: Statements) -> bool:
@@ -130,7 +112,7 @@ async def forget_session(connection: Statements, key: str, _owner: str) -> None:
 async def _move(connection: Statements, names: Sequence[str], where: str, *values: object) -> int:
     """Adds these sums to those under other names, and drops them; how many."""
     rows = await connection.fetch(
-        f"DELETE FROM ledger_sums WHERE {where} RETURNING {', '.join((*names, *_AMOUNTS))}",  # noqa: S608
+        f"DELETE FROM ledger_sums WHERE {where} RETURNING {', '.join((*names, *AMOUNTS))}",  # noqa: S608
         *values,
     )
     await connection.executemany(_ADD, [tuple(row) for row in rows])
@@ -140,10 +122,5 @@ async def _move(connection: Statements, names: Sequence[str], where: str, *value
 async def _take(connection: Statements, call: LedgerCall) -> bool:
     """Whether it is settled by this."""
     statement = _RESERVE if call.status is None else _SETTLE
-    tag = await connection.execute(statement, *(getattr(call, name) for name in _CALL))
+    tag = await connection.execute(statement, *call_row(call))
     return call.status is not None and changed(tag) > 0
-
-
-def _sum_row(by: Sequence[Dimension], row: Any) -> SumRow:
-    names: dict[str, str] = {name: str(value) for name, value in zip(by, row, strict=False)}
-    return SumRow(names=names, total=UsageSum(**dict(zip(_AMOUNTS, row[len(by) :], strict=True))))

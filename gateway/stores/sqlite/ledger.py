@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from gateway.principal import VISITOR_MARK
 from gateway.stores.database import Database
@@ -16,24 +16,22 @@ from gateway.stores.ledger import (
     LedgerCall,
     LedgerEntry,
     SumRow,
-    UsageSum,
     anonymous,
-    day_of,
-    names_of,
-    sum_of,
+)
+from gateway.stores.ledger_rows import (
+    ADDED,
+    AMOUNTS,
+    CALL,
+    SETTLED,
+    SUM,
+    call_of,
+    call_row,
+    columns_of,
+    grouped,
+    sum_in,
+    sum_row,
 )
 
-_CALL: Final = LedgerCall.__struct_fields__
-_AMOUNTS: Final = UsageSum.__struct_fields__
-_NAMES: Final = ("tenant", "owner", "session_key", "key_id", "agent", "provider", "model")
-_KEY: Final = "day, owner, session_key, key_id, agent, provider, model"
-_COLUMNS: Final[dict[str, str]] = {
-    **{name: name for name in ("day", "tenant", "agent", "provider", "model")},
-    **{"person": "owner", "session": "session_key", "key": "key_id"},
-}
-_ALL: Final = ", ".join(("day", *_NAMES, *_AMOUNTS))
-_GROWN: Final = ", ".join(f"{name} = {name} + excluded.{name}" for name in _AMOUNTS)
-_SET: Final = ", ".join(f"{name} = excluded.{name}" for name in _CALL if name not in ("id", "at"))
 _TENANT: Final = "substr(owner, 1, instr(owner, '/') - 1)"
 _NO_VISITOR: Final = (
     f"CASE WHEN substr(owner, instr(owner, '/') + 1, 1) = '{VISITOR_MARK}'"
@@ -42,17 +40,10 @@ _NO_VISITOR: Final = (
 """An owner; if a visitor, then without who it was."""
 
 # Every statement below is made of literals of this module.
-_RESERVE: Final = (
-    f"INSERT OR IGNORE INTO ledger_calls ({', '.join(_CALL)}) VALUES ({', '.join('?' * len(_CALL))})"  # noqa: S608
-)
-_SETTLE: Final = (
-    f"INSERT INTO ledger_calls ({', '.join(_CALL)}) VALUES ({', '.join('?' * len(_CALL))})"  # noqa: S608
-    f" ON CONFLICT (id) DO UPDATE SET {_SET} WHERE status IS NULL"
-)
-_ADD: Final = (
-    f"INSERT INTO ledger_sums ({_ALL}) VALUES ({', '.join('?' * (1 + len(_NAMES) + len(_AMOUNTS)))})"  # noqa: S608
-    f" ON CONFLICT ({_KEY}) DO UPDATE SET {_GROWN}"
-)
+_PUT: Final = f"INTO ledger_calls ({', '.join(CALL)}) VALUES ({', '.join('?' * len(CALL))})"
+_RESERVE: Final = f"INSERT OR IGNORE {_PUT}"
+_SETTLE: Final = f"INSERT {_PUT} {SETTLED}"
+_ADD: Final = f"INSERT INTO ledger_sums ({', '.join(SUM)}) VALUES ({', '.join('?' * len(SUM))}) {ADDED}"  # noqa: S608
 
 
 class SqliteLedger:
@@ -65,9 +56,7 @@ class SqliteLedger:
         def act(connection: sqlite3.Connection) -> None:
             for entry in entries:
                 if not isinstance(entry, LedgerCall) or _take(connection, entry):
-                    amount = sum_of(entry)
-                    amounts = tuple(getattr(amount, name) for name in _AMOUNTS)
-                    connection.execute(_ADD, (day_of(entry.at), *names_of(entry), *amounts))
+                    connection.execute(_ADD, sum_row(entry))
 
         await self._database.write(act)
 
@@ -79,25 +68,20 @@ class SqliteLedger:
         return await self._many(where, (since, session_key, limit))
 
     async def _many(self, where: str, values: tuple[object, ...]) -> list[LedgerCall]:
-        query = f"SELECT {', '.join(_CALL)} FROM ledger_calls {where}"  # noqa: S608
-        return await self._database.read(lambda c: [_call(row) for row in c.execute(query, values)])
+        query = f"SELECT {', '.join(CALL)} FROM ledger_calls {where}"  # noqa: S608
+        return await self._database.read(lambda c: [call_of(row) for row in c.execute(query, values)])
 
     async def sums(self, by: Sequence[Dimension], chosen: Chosen, *, limit: int) -> list[SumRow]:
-        columns = [_COLUMNS[name] for name in by]
-        amounts = ", ".join(f"coalesce(sum({name}), 0)" for name in _AMOUNTS)
+        amounts = (f"coalesce(sum({name}), 0)" for name in AMOUNTS)
         query = (
-            f"SELECT {', '.join((*columns, amounts))} FROM ledger_sums"  # noqa: S608
+            f"SELECT {', '.join((*columns_of(by), *amounts))} FROM ledger_sums"  # noqa: S608
             " WHERE day BETWEEN ?1 AND ?2 AND (?3 IS NULL OR tenant = ?3) AND (?4 IS NULL OR owner = ?4)"
-            + (f" GROUP BY {', '.join(columns)}" if columns else " HAVING count(*) > 0")
-            + f" ORDER BY {'day DESC,' if 'day' in by else ''} sum(cost) DESC,"
-            " sum(input + cache_read + cache_write + output + reasoning + told_tokens) DESC"
-            + "".join(f", {column}" for column in columns)
-            + " LIMIT ?5"
+            f"{grouped(by)} LIMIT ?5"
         )
         values = (chosen.from_day, chosen.to_day, chosen.tenant, chosen.owner, limit)
 
         def act(connection: sqlite3.Connection) -> list[SumRow]:
-            return [_sum_row(by, row) for row in connection.execute(query, values)]
+            return [sum_in(by, row) for row in connection.execute(query, values)]
 
         return await self._database.read(act)
 
@@ -136,7 +120,7 @@ def _move(
 ) -> int:
     """Adds these sums to those under other names, and drops them; how many."""
     rows = connection.execute(
-        f"SELECT {', '.join((*names, *_AMOUNTS))} FROM ledger_sums WHERE {where}",  # noqa: S608
+        f"SELECT {', '.join((*names, *AMOUNTS))} FROM ledger_sums WHERE {where}",  # noqa: S608
         values,
     ).fetchall()
     connection.execute(
@@ -149,16 +133,5 @@ def _move(
 
 def _take(connection: sqlite3.Connection, call: LedgerCall) -> bool:
     """Whether it is settled by this."""
-    values = tuple(getattr(call, name) for name in _CALL)
-    done = connection.execute(_RESERVE if call.status is None else _SETTLE, values)
+    done = connection.execute(_RESERVE if call.status is None else _SETTLE, call_row(call))
     return call.status is not None and done.rowcount > 0
-
-
-def _call(row: tuple[Any, ...]) -> LedgerCall:
-    values = dict(zip(_CALL, row, strict=True))
-    return LedgerCall(**values | {"is_estimated": bool(values["is_estimated"])})
-
-
-def _sum_row(by: Sequence[Dimension], row: tuple[Any, ...]) -> SumRow:
-    names: dict[str, str] = {name: str(value) for name, value in zip(by, row, strict=False)}
-    return SumRow(names=names, total=UsageSum(**dict(zip(_AMOUNTS, row[len(by) :], strict=True))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.idempotency import Remembered
+from gateway.stores.postgresql.statements import changed
 
 _REMEMBER = (
     "INSERT INTO idempotency_keys AS old (owner, key, body_hash, session_id, at) VALUES ($1, $2, $3, $4, $5)"
@@ -29,7 +30,7 @@ class PostgresqlIdempotency:
             if known is not None:
                 return known
             values = (owner, key, remembered.body_hash, remembered.session_id, at, since)
-            if await connection.execute(_REMEMBER, *values) == "INSERT 0 1":
+            if changed(await connection.execute(_REMEMBER, *values)):
                 return remembered
             return await _recalled(connection, owner, key, since) or remembered
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.stores.database import PostgresqlDatabase, Statements
+from gateway.stores.postgresql.statements import changed
 from gateway.stores.tombstones import Tombstone
 
 _PUT = (
@@ -39,7 +40,6 @@ class PostgresqlTombstones:
 
     async def drop(self, *, before: int) -> int:
         async def act(connection: Statements) -> int:
-            tag = await connection.execute("DELETE FROM tombstones WHERE at < $1", before)
-            return int(tag.split()[-1])
+            return changed(await connection.execute("DELETE FROM tombstones WHERE at < $1", before))
 
         return await self._database.transact(act)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -13,6 +13,8 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.postgresql import log_rows, tombstones
+from gateway.stores.postgresql.statements import changed, numbered
+from gateway.stores.session_rows import CHANGED, COLUMNS, SELECT, changed_in, record_of, record_row
 from gateway.stores.sessions import Forking, Founding, OwnerTotal, SessionRecord
 from gateway.stores.tombstones import Tombstone
 
@@ -21,26 +23,12 @@ Erase = Callable[[Statements, str, str], Awaitable[None]]
 Append = Callable[[Statements, int, Sequence[Event]], Awaitable[None]]
 Soon = Callable[[Callable[[Statements], Awaitable[None]]], None]
 
-_COLUMNS: Final = (
-    *("key", "owner", "session_id", "agent", "created_at", "last_active_at", "title", "agent_session_id"),
-    *("uid", "message_count", "retention_days", "expires_at", "stored_bytes"),
-)
-_NAMES: Final = (*_COLUMNS, "parent", "uploaded_bytes")
-_PARENT: Final = (
-    "(SELECT p.session_id FROM forks JOIN sessions AS p ON p.key = forks.parent_key"
-    " AND p.owner = sessions.owner WHERE forks.session = sessions.id)"
-)
-_UPLOADED: Final = "coalesce((SELECT bytes FROM uploads WHERE uploads.session = sessions.id), 0)"
-_SELECT: Final = f"SELECT {', '.join(_COLUMNS)}, {_PARENT}, {_UPLOADED} FROM sessions "  # noqa: S608 - literals
 _INSERT: Final = (
-    f"INSERT INTO sessions ({', '.join(_COLUMNS)})"  # noqa: S608 - literals
-    f" VALUES ({', '.join(f'${number}' for number in range(1, len(_COLUMNS) + 1))})"
+    f"INSERT INTO sessions ({', '.join(COLUMNS)}) VALUES ({numbered(len(COLUMNS))})"  # noqa: S608 - literals
     " ON CONFLICT DO NOTHING RETURNING id"
 )
-_UPDATE: Final = (
-    "UPDATE sessions SET last_active_at = $1, title = $2, agent_session_id = $3, uid = $4,"
-    " message_count = $5, retention_days = $6, expires_at = $7, stored_bytes = $8 WHERE key = $9"
-)
+_SET: Final = ", ".join(f"{name} = ${number}" for number, name in enumerate(CHANGED, start=1))
+_UPDATE: Final = f"UPDATE sessions SET {_SET} WHERE key = ${len(CHANGED) + 1}"  # noqa: S608 - literals
 _UPLOAD: Final = (
     "INSERT INTO uploads (session, bytes) SELECT id, $1::bigint FROM sessions WHERE key = $2"
     " ON CONFLICT (session) DO UPDATE SET bytes = excluded.bytes"
@@ -174,7 +162,7 @@ class PostgresqlSessions:
 
     async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
         async def act(connection: Statements) -> bool:
-            is_done = await connection.execute(_ADOPT, owner, session_id, key) == "UPDATE 1"
+            is_done = changed(await connection.execute(_ADOPT, owner, session_id, key)) > 0
             if is_done and not keeps_shares:
                 await connection.execute(
                     "DELETE FROM shares WHERE session = (SELECT id FROM sessions WHERE key = $1)", key
@@ -207,38 +195,23 @@ class PostgresqlSessions:
         return found[0] if found else None
 
     async def _many(self, where: str, *values: object) -> list[SessionRecord]:
-        rows = await self._database.query(lambda connection: connection.fetch(_SELECT + where, *values))
-        return [_record(row) for row in rows]
+        rows = await self._database.query(lambda connection: connection.fetch(SELECT + where, *values))
+        return [record_of(row) for row in rows]
 
 
 async def _insert(connection: Statements, record: SessionRecord) -> int:
     """A new row; its id. Raises SessionExists."""
-    row_id = await connection.fetchval(_INSERT, *(getattr(record, name) for name in _COLUMNS))
+    row_id = await connection.fetchval(_INSERT, *record_row(record))
     if row_id is None:
         raise SessionExists(session_id=record.session_id)
     return int(row_id)
 
 
 async def _update(connection: Statements, *, record: SessionRecord) -> None:
-    await connection.execute(
-        _UPDATE,
-        record.last_active_at,
-        record.title,
-        record.agent_session_id,
-        record.uid,
-        record.message_count,
-        record.retention_days,
-        record.expires_at,
-        record.stored_bytes,
-        record.key,
-    )
+    await connection.execute(_UPDATE, *changed_in(record))
 
 
 async def _titled(connection: Statements, row_id: int, event: Event) -> None:
     """A title is found, and listed, with the commit that gives it."""
     assert isinstance(event.data, ev.SessionInfo)  # noqa: S101 - it is projected for these alone
     await connection.execute("UPDATE sessions SET title = $1 WHERE id = $2", event.data.title, row_id)
-
-
-def _record(row: Any) -> SessionRecord:
-    return SessionRecord(**dict(zip(_NAMES, row, strict=True)))

@@ -14,21 +14,15 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import Database
 from gateway.stores.idempotency import Remembered
+from gateway.stores.session_rows import CHANGED, COLUMNS, SELECT, changed_in, record_of, record_row
 from gateway.stores.sessions import Forking, Founding, OwnerTotal, SessionRecord
 from gateway.stores.sqlite import ledger, log_rows
 from gateway.stores.sqlite.options import forget_options
 from gateway.stores.sqlite.writer import Act
 from gateway.stores.tombstones import Tombstone
 
-_COLUMNS: Final = (
-    "key, owner, session_id, agent, created_at, last_active_at, title, agent_session_id, uid, message_count,"
-    " retention_days, expires_at, stored_bytes"
-)
-_PARENT: Final = (
-    "(SELECT p.session_id FROM forks JOIN sessions AS p ON p.key = forks.parent_key"
-    " AND p.owner = sessions.owner WHERE forks.session = sessions.id)"
-)
-_UPLOADED: Final = "ifnull((SELECT bytes FROM uploads WHERE uploads.session = sessions.id), 0)"
+_INSERT: Final = f"INSERT INTO sessions ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - literals
+_UPDATE: Final = f"UPDATE sessions SET {', '.join(f'{name} = ?' for name in CHANGED)} WHERE key = ?"  # noqa: S608 - literals
 _UPLOAD: Final = (
     "INSERT INTO uploads (session, bytes) SELECT id, ? FROM sessions WHERE key = ?"
     " ON CONFLICT (session) DO UPDATE SET bytes = excluded.bytes"
@@ -193,8 +187,9 @@ class SqliteSessions:
         return found[0] if found else None
 
     async def _many(self, where: str, *values: object) -> list[SessionRecord]:
-        query = f"SELECT {_COLUMNS}, {_PARENT}, {_UPLOADED} FROM sessions {where}"  # noqa: S608 - all are literals of this module
-        return await self._database.read(lambda c: [_record(row) for row in c.execute(query, values)])
+        return await self._database.read(
+            lambda c: [record_of(row) for row in c.execute(SELECT + where, values)]
+        )
 
 
 class SqliteTombstones:
@@ -267,43 +262,17 @@ def _recalled(connection: sqlite3.Connection, owner: str, key: str, since: int) 
 def _insert(connection: sqlite3.Connection, record: SessionRecord) -> int:
     """A new row; its id. Raises SessionExists."""
     try:
-        made = connection.execute(
-            f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-            _row(record),
-        )
+        made = connection.execute(_INSERT, record_row(record))
     except sqlite3.IntegrityError:
         raise SessionExists(session_id=record.session_id) from None
     return made.lastrowid or 0
 
 
 def _update(connection: sqlite3.Connection, *, record: SessionRecord) -> None:
-    connection.execute(
-        "UPDATE sessions SET last_active_at = ?, title = ?, agent_session_id = ?, uid = ?,"
-        " message_count = ?, retention_days = ?, expires_at = ?, stored_bytes = ? WHERE key = ?",
-        (
-            record.last_active_at,
-            record.title,
-            record.agent_session_id,
-            record.uid,
-            record.message_count,
-            record.retention_days,
-            record.expires_at,
-            record.stored_bytes,
-            record.key,
-        ),
-    )
+    connection.execute(_UPDATE, changed_in(record))
 
 
 def _titled(connection: sqlite3.Connection, row_id: int, event: Event) -> None:
     """A title is found, and listed, with the commit that gives it."""
     assert isinstance(event.data, ev.SessionInfo)  # noqa: S101 - it is projected for these alone
     connection.execute("UPDATE sessions SET title = ? WHERE id = ?", (event.data.title, row_id))
-
-
-def _row(record: SessionRecord) -> tuple[object, ...]:
-    return tuple(getattr(record, name.strip()) for name in _COLUMNS.split(","))
-
-
-def _record(row: tuple[object, ...]) -> SessionRecord:
-    names = [*(name.strip() for name in _COLUMNS.split(",")), "parent", "uploaded_bytes"]
-    return SessionRecord(**dict(zip(names, row, strict=True)))  # type: ignore[arg-type]

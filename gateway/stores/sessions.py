@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -50,6 +50,16 @@ class Forking(Struct, frozen=True, kw_only=True):
     """An event as it is copied, under the same number; None: it is not. Called in any thread."""
     added: Sequence[Event]
     """Events behind those."""
+
+    def copies(self, events: Iterable[Event]) -> list[Event]:
+        """Of these events, those that the new session has."""
+        copied = [self.copied(event) for event in events if event.seq <= self.through]
+        return [event for event in copied if event is not None]
+
+
+FORK_EVENTS: Final = 2_000
+FORK_BYTES: Final = 1024 * 1024
+"""So much of a log is in memory while it is copied."""
 
 
 class Founding(Struct, frozen=True, kw_only=True):

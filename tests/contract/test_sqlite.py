@@ -19,6 +19,7 @@ import pytest
 from gateway.errors import StoreFailed
 from gateway.events import facts as ev
 from gateway.events.facts import Event
+from gateway.stores import compacting
 from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.migrations import numbered as numbered_in
@@ -137,7 +138,7 @@ async def test_a_log_reads_the_same_wherever_its_rows_are(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     rng = random.Random(seed)
-    monkeypatch.setattr(log_rows, "COMPACT_BATCH", rng.choice([5, 5_000]))
+    monkeypatch.setattr(compacting, "COMPACT_BATCH", rng.choice([5, 5_000]))
     memory = MemoryStore(max_events=10_000, max_bytes=1 << 30)
     file = SqliteStore(tmp_path / "gateway.db")
     log = a_log(rng)

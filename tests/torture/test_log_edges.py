@@ -8,9 +8,9 @@ from gateway.errors import StoreFull
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.sessions.log import RESERVE_AHEAD, EventLog
+from gateway.stores.compacting import COMPACT_BATCH
 from gateway.stores.contract import SessionRecord, Sink
 from gateway.stores.memory.logs import MemoryLogs
-from gateway.stores.sqlite.log_rows import COMPACT_BATCH
 from gateway.stores.sqlite.store import SqliteStore
 from tests.patience import within
 from tests.torture.test_cursors import shown

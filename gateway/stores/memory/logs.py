@@ -69,9 +69,7 @@ class MemoryLogs:
         """Makes a log of another one; how many bytes are in it."""
         source, log = self._logs.get(forking.source, _Log()), _Log()
         log.oldest = source.oldest if source.oldest <= forking.through else 0
-        stop = bisect.bisect_right(source.seqs, forking.through)
-        copied = [event for event in map(forking.copied, source.events[:stop]) if event is not None]
-        for event in (*copied, *forking.added):
+        for event in (*forking.copies(source.events), *forking.added):
             log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
             self.on_append(key, event)
         log.reserved = log.seqs[-1] if log.seqs else 0

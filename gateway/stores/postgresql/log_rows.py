@@ -6,21 +6,13 @@ Everything here runs inside a transaction, or as one statement.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from gateway.events.compaction import Compactor, Survey
 from gateway.events.facts import LARGE_BYTES, Event
+from gateway.stores.compacting import READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
 from gateway.stores.database import Statements
-from gateway.stores.packing import Row, ends_a_turn, events_above, next_page, rows_of
-from gateway.stores.sessions import Forking
-
-COMPACT_BATCH: Final = 5_000
-"""Events compacted in one transaction, about: others' commits wait for it. A turn is never split."""
-FORK_EVENTS: Final = 2_000
-FORK_BYTES: Final = 1024 * 1024
-"""So much of a log is in memory while it is copied."""
-READ_ROWS: Final = 500
-"""Rows that are compacted at a time: so much is in memory, and what is not complete."""
+from gateway.stores.packing import Row, next_page, rows_of
+from gateway.stores.sessions import FORK_BYTES, FORK_EVENTS, Forking
 
 STATEMENT_BYTES: Final = 16 * 1024 * 1024
 """About as much is written by one statement: PostgreSQL takes at most a gigabyte at once."""
@@ -89,8 +81,7 @@ async def fork(connection: Statements, source: int, target: int, forking: Forkin
         if not page:
             break
         after = page[-1].seq
-        copied = [forking.copied(event) for event in page if event.seq <= forking.through]
-        kept = [event for event in copied if event is not None]
+        kept = forking.copies(page)
         await insert(connection, rows_of(target, kept))
         last = kept[-1].seq if kept else last
     await insert(connection, rows_of(target, forking.added))
@@ -106,59 +97,30 @@ async def compact(connection: Statements, key: str, through: int) -> tuple[int, 
     if found is None or found[1] >= through:
         return 0, True
     session, start = found
-    survey, stop, is_done = await _survey(connection, session, start, through)
-    if survey.saved:
-        await _rewrite(connection, session, start, stop, Compactor(survey))
-    await connection.execute(
-        "UPDATE sessions SET compacted_seq = $1 WHERE id = $2", through if is_done else stop, session
-    )
-    return survey.saved, is_done
-
-
-async def _survey(connection: Statements, session: int, start: int, through: int) -> tuple[Survey, int, bool]:
-    """A batch that ends with a turn, however long that is, so that no message is split: what is in it, its
-    last seq, and whether it is the last batch.
-    """
-    survey, count, stop, has_ended = Survey(), 0, start, False
+    batch = Batch(start, through)
     async for row in _stored(connection, session, start):
-        for seq, event in row.events:
-            if seq <= start:
-                continue
-            if seq > through:
-                return survey, stop, True
-            if count >= COMPACT_BATCH and has_ended:
-                return survey, stop, False
-            count, stop = count + 1, seq
-            has_ended = event is not None and ends_a_turn(event)
-            if event is None:
-                survey.cut()
-            else:
-                survey.add(event)
-    return survey, stop, True
-
-
-async def _rewrite(connection: Statements, session: int, start: int, stop: int, compactor: Compactor) -> None:
-    """Puts compact rows in the place of those from `start` to `stop`."""
-    out: list[Event] = []
-    old: list[int] = []
-    async for row in _stored(connection, session, start):
-        if row.events and row.events[0][0] > stop:
+        if not batch.add(row):
             break
-        if row.is_large:
-            out += compactor.cut()
-            await _replace(connection, session, old, out)
-            old, out = [], []
-            continue
-        old.append(row.seq)
-        for seq, event in row.events:
-            if event is not None and start < seq <= stop:
-                out += compactor.add(event)
-            elif event is not None:
-                out += (*compactor.cut(), event)
-        if len(out) >= READ_ROWS:
-            await _replace(connection, session, old, out)
-            old, out = [], []
-    await _replace(connection, session, old, [*out, *compactor.cut()])
+    if batch.survey.saved:
+        await _rewrite(connection, session, batch)
+    await connection.execute(
+        "UPDATE sessions SET compacted_seq = $1 WHERE id = $2",
+        through if batch.is_last else batch.stop,
+        session,
+    )
+    return batch.survey.saved, batch.is_last
+
+
+async def _rewrite(connection: Statements, session: int, batch: Batch) -> None:
+    """Puts compact rows in the place of those of a batch."""
+    rewriting = Rewriting(batch)
+    async for row in _stored(connection, session, batch.start):
+        if not rewriting.add(row):
+            break
+        if rewriting.is_due:
+            await _replace(connection, session, *rewriting.take())
+    rewriting.end()
+    await _replace(connection, session, *rewriting.take())
 
 
 async def _replace(connection: Statements, session: int, old: list[int], new: Sequence[Event]) -> None:
@@ -168,26 +130,10 @@ async def _replace(connection: Statements, session: int, old: list[int], new: Se
     await insert(connection, rows_of(session, new))
 
 
-class _PageRow(NamedTuple):
-    """A row and what is in it that was in none before; of a large one the seq alone."""
-
-    seq: int
-    events: list[tuple[int, Event | None]]
-    is_large: bool
-
-
-async def _stored(connection: Statements, session: int, after: int) -> AsyncIterator[_PageRow]:
+async def _stored(connection: Statements, session: int, after: int) -> AsyncIterator[StoredRow]:
     """The rows of a log above a cursor, in order; those that were read may be changed meanwhile."""
-    seen = 0
+    unpacking = Unpacking()
     while rows := await connection.fetch(_PAGE, session, after, LARGE_BYTES, READ_ROWS):
-        for seq, at, body in rows:
-            after = seq
-            if body is None:
-                yield _PageRow(seq, [(seq, None)] if seq > seen else [], is_large=True)
-                seen = max(seen, seq)
-                continue
-            found: list[tuple[int, Event | None]] = [
-                (e.seq, e) for e in events_above(seen, [(seq, at, body)])
-            ]
-            seen = found[-1][0] if found else seen
-            yield _PageRow(seq, found, is_large=False)
+        for row in rows:
+            yield unpacking.row(*row)
+        after = rows[-1][0]

@@ -15,21 +15,12 @@ import contextlib
 import heapq
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from gateway.events.compaction import Compactor, Survey
 from gateway.events.facts import LARGE_BYTES, Event
-from gateway.stores.packing import Row, ends_a_turn, events_above, next_page, rows_of
-from gateway.stores.sessions import Forking
-
-COMPACT_BATCH: Final = 5_000
-"""Events compacted in one transaction, about: others' commits wait for it. A turn is never split."""
-
-FORK_EVENTS: Final = 2_000
-FORK_BYTES: Final = 1024 * 1024
-"""So much of a log is in memory while it is copied."""
-READ_ROWS: Final = 500
-"""Rows that are compacted at a time: so much is in memory, and what is not complete."""
+from gateway.stores.compacting import READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
+from gateway.stores.packing import Row, next_page, rows_of
+from gateway.stores.sessions import FORK_BYTES, FORK_EVENTS, Forking
 
 _OF_WHAT_WAS_WRITTEN: Final = frozenset(
     {
@@ -161,8 +152,7 @@ def fork(connection: sqlite3.Connection, source: int, target: int, forking: Fork
         if not page:
             break
         after = page[-1].seq
-        copied = [forking.copied(event) for event in page if event.seq <= forking.through]
-        kept = [event for event in copied if event is not None]
+        kept = forking.copies(page)
         append(connection, rows_of(target, kept))
         last = kept[-1].seq if kept else last
     append(connection, rows_of(target, forking.added))
@@ -204,97 +194,50 @@ def compact(connection: sqlite3.Connection, key: str, through: int) -> tuple[int
         return 0, True
     session, start = found
     settle_one(connection, session)
-    survey, stop, is_done = _survey(connection, session, start, through)
-    if survey.saved:
-        _rewrite(connection, session, start, stop, Compactor(survey))
-    connection.execute(
-        "UPDATE sessions SET compacted_seq = ? WHERE id = ?", (through if is_done else stop, session)
-    )
-    return survey.saved, is_done
-
-
-def _survey(
-    connection: sqlite3.Connection, session: int, start: int, through: int
-) -> tuple[Survey, int, bool]:
-    """A batch that ends with a turn, however long that is, so that no message is split: what is in it, its
-    last seq, and whether it is the last batch.
-    """
-    survey, count, stop, has_ended = Survey(), 0, start, False
+    batch = Batch(start, through)
     for row in _stored(connection, session, start):
-        for seq, event in row.events:
-            if seq <= start:
-                continue
-            if seq > through:
-                return survey, stop, True
-            if count >= COMPACT_BATCH and has_ended:
-                return survey, stop, False
-            count, stop = count + 1, seq
-            has_ended = event is not None and ends_a_turn(event)
-            if event is None:
-                survey.cut()
-            else:
-                survey.add(event)
-    return survey, stop, True
-
-
-def _rewrite(
-    connection: sqlite3.Connection, session: int, start: int, stop: int, compactor: Compactor
-) -> None:
-    """Puts compact rows in the place of those from `start` to `stop`."""
-    out: list[Event] = []
-    for row in _stored(connection, session, start):
-        if row.events and row.events[0][0] > stop:
+        if not batch.add(row):
             break
-        if row.is_large:
-            out += compactor.cut()
-            _insert(connection, session, out)
-            out = []
-            continue
-        connection.execute("DELETE FROM events WHERE session = ? AND seq = ?", (session, row.seq))
-        for seq, event in row.events:
-            if event is not None and start < seq <= stop:
-                out += compactor.add(event)
-            elif event is not None:
-                out += (*compactor.cut(), event)
-        if len(out) >= READ_ROWS:
-            _insert(connection, session, out)
-            out = []
-    _insert(connection, session, [*out, *compactor.cut()])
+    if batch.survey.saved:
+        _rewrite(connection, session, batch)
+    connection.execute(
+        "UPDATE sessions SET compacted_seq = ? WHERE id = ?",
+        (through if batch.is_last else batch.stop, session),
+    )
+    return batch.survey.saved, batch.is_last
 
 
-class _StoredRow(NamedTuple):
-    """A row and what is in it that was in none before; of a large one the seq alone."""
+def _rewrite(connection: sqlite3.Connection, session: int, batch: Batch) -> None:
+    """Puts compact rows in the place of those of a batch."""
+    rewriting = Rewriting(batch)
+    for row in _stored(connection, session, batch.start):
+        if not rewriting.add(row):
+            break
+        if rewriting.is_due:
+            _replace(connection, session, *rewriting.take())
+    rewriting.end()
+    _replace(connection, session, *rewriting.take())
 
-    seq: int
-    events: list[tuple[int, Event | None]]
-    is_large: bool
+
+def _replace(connection: sqlite3.Connection, session: int, old: Sequence[int], new: Sequence[Event]) -> None:
+    query = "DELETE FROM events WHERE session = ? AND seq = ?"
+    connection.executemany(query, [(session, seq) for seq in old])
+    connection.executemany(_INSERT, rows_of(session, new))
 
 
-def _stored(connection: sqlite3.Connection, session: int, after: int) -> Iterator[_StoredRow]:
+def _stored(connection: sqlite3.Connection, session: int, after: int) -> Iterator[StoredRow]:
     """The rows of a log above a cursor, in order; those that were read may be changed meanwhile."""
     large = [seq for (seq,) in connection.execute(_LARGE_ONES, (session, after))]
     return heapq.merge(
         _rows(connection, session, after),
-        (_StoredRow(seq, [(seq, None)], is_large=True) for seq in large),
+        (StoredRow(seq, [(seq, None)], is_large=True) for seq in large),
         key=lambda row: row.seq,
     )
 
 
-def _rows(connection: sqlite3.Connection, session: int, after: int) -> Iterator[_StoredRow]:
-    seen = 0
+def _rows(connection: sqlite3.Connection, session: int, after: int) -> Iterator[StoredRow]:
+    unpacking = Unpacking()
     while rows := connection.execute(_PAGE, (session, after, LARGE_BYTES, *_DELTAS, READ_ROWS)).fetchall():
-        for seq, at, body in rows:
-            after = seq
-            if body is None:
-                yield _StoredRow(seq, [(seq, None)] if seq > seen else [], is_large=True)
-                seen = max(seen, seq)
-                continue
-            found: list[tuple[int, Event | None]] = [
-                (e.seq, e) for e in events_above(seen, [(seq, at, body)])
-            ]
-            seen = found[-1][0] if found else seen
-            yield _StoredRow(seq, found, is_large=False)
-
-
-def _insert(connection: sqlite3.Connection, session: int, events: Sequence[Event]) -> None:
-    connection.executemany(_INSERT, rows_of(session, events))
+        for row in rows:
+            yield unpacking.row(*row)
+        after = rows[-1][0]

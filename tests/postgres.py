@@ -155,10 +155,10 @@ class Server:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
 
-    async def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
-        """Ends it: at once, without a word to its clients (SIGQUIT), or another way."""
+    async def stop(self) -> None:
+        """Ends it at once, without a word to its clients."""
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(how)
+            self._process.send_signal(signal.SIGQUIT)
             await self._process.wait()
 
     async def kill(self) -> None:
@@ -172,11 +172,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def postgres(
-    directory: pathlib.Path | None = None, *, is_durable: bool = False
-) -> AsyncIterator[Server]:
+async def postgres(*, is_durable: bool = False) -> AsyncIterator[Server]:
     """A server that ends with the block; `is_durable`: with fsync, for tests that kill it."""
-    with _place(directory) as place:
+    with _place() as place:
         await asyncio.to_thread(_initialise, place)
         server = Server(place, is_durable=is_durable)
         try:
@@ -189,7 +187,7 @@ async def postgres(
 @contextlib.asynccontextmanager
 async def standby(primary: Server) -> AsyncIterator[Server]:
     """A server that follows another one, whose commits wait for it from then on."""
-    with _place(None) as place:
+    with _place() as place:
         asked = ("-d", primary.url("postgres"), "-R", "-X", "stream", "-c", "fast", "--no-sync")
         command = (str(programs() / "pg_basebackup"), *asked, "-D", str(place / "data"))
         run = functools.partial(subprocess.run, check=True, capture_output=True, cwd=place, **as_ordinary())
@@ -219,9 +217,9 @@ def _initialise(place: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def _place(directory: pathlib.Path | None) -> Iterator[pathlib.Path]:
+def _place() -> Iterator[pathlib.Path]:
     """A folder that the ordinary user may reach, which a test's own folder is not."""
-    with tempfile.TemporaryDirectory(prefix="postgres-", dir=directory) as made:
+    with tempfile.TemporaryDirectory(prefix="postgres-") as made:
         place = pathlib.Path(made)
         if "user" in (who := as_ordinary()):
             os.chown(place, who["user"], who["group"])

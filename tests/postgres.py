@@ -26,6 +26,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import asyncpg
@@ -91,6 +92,16 @@ def _fetched() -> pathlib.Path:
     return found.parent
 
 
+@contextlib.asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to a database, for as long as the block runs."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 class Server:
     """One that runs; `kill` and `start` it as a bad day would."""
 
@@ -118,14 +129,9 @@ class Server:
             await connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         return self.url(name)
 
-    @contextlib.asynccontextmanager
-    async def connection(self, database: str = "postgres") -> AsyncIterator[asyncpg.Connection]:
+    def connection(self) -> AbstractAsyncContextManager[asyncpg.Connection]:
         """Of its owner, who may do everything."""
-        connection = await asyncpg.connect(self.url(database))
-        try:
-            yield connection
-        finally:
-            await connection.close()
+        return connected(self.url("postgres"))
 
     async def start(self) -> None:
         """Returns when it takes connections."""

@@ -10,10 +10,8 @@ import pathlib
 import sqlite3
 import sys
 import tarfile
-from collections.abc import AsyncIterator
 from typing import Final
 
-import asyncpg
 import pytest
 
 from gateway.errors import StoreFailed
@@ -26,7 +24,7 @@ from tests.contract.engines import MIGRATIONS, migrated_database
 from tests.gateways import ROOT
 from tests.integration.test_command_line import typed
 from tests.old.make import KEPT
-from tests.postgres import shared_database
+from tests.postgres import connected, shared_database
 from tests.shared import SHARED, eventually
 
 pytestmark = SHARED
@@ -47,15 +45,6 @@ def data(tmp_path: pathlib.Path) -> pathlib.Path:
     with tarfile.open(KEPT / VERSION / "data.tar.xz") as tar:
         tar.extractall(tmp_path, filter="tar")
     return tmp_path / "data"
-
-
-@contextlib.asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def copied(source: str, target: str) -> list[str]:

@@ -20,7 +20,7 @@ from gateway.stores.postgresql.urls import shown
 from tests.contract.core_store import core_database, opened
 from tests.contract.engines import Collector, delta, filled, record
 from tests.patience import within
-from tests.postgres import shared_database
+from tests.postgres import connected, shared_database
 from tests.shared import SHARED
 
 pytestmark = SHARED
@@ -173,8 +173,7 @@ async def test_while_no_host_takes_writes_everybody_hears_so_in_words(
     url = core_database()
     name = urlsplit(url).path[1:]
     writes = f"{url}?target_session_attrs=read-write"
-    other = await asyncpg.connect(url)
-    async with opened(writes) as store:
+    async with connected(url) as other, opened(writes) as store:
         await other.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         await other.execute(_END_OTHERS)
         with pytest.raises(StoreFailed, match="does not answer"):
@@ -185,7 +184,6 @@ async def test_while_no_host_takes_writes_everybody_hears_so_in_words(
         await other.execute("SET default_transaction_read_only = off")
         await other.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         assert await store.sessions.count() == 0
-    await other.close()
 
 
 async def test_no_password_is_said() -> None:

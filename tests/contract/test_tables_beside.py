@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import asyncpg
 import pytest
 
 from gateway.apps.shop.opening import open_carts
@@ -13,7 +12,7 @@ from gateway.errors import StoreFailed
 from gateway.stores.opening import Options, open_store
 from gateway.stores.postgresql.beside import PostgresqlTables
 from tests.contract.engines import MIGRATIONS, migrated_database
-from tests.postgres import shared_database
+from tests.postgres import connected, shared_database
 
 ALICE = ShopKey("t", "t/alice", "c")
 NOW = Moment(1_000, 2_000)
@@ -51,9 +50,8 @@ async def test_it_changes_no_tables_under_a_gateway() -> None:
     url = migrated_database()
     gateway = open_store(url, Options(migrations=MIGRATIONS))
     await gateway.open()
-    connection = await asyncpg.connect(url)
-    await connection.execute("UPDATE package_migrations SET number = 0 WHERE package = 'shop'")
-    await connection.close()
+    async with connected(url) as connection:
+        await connection.execute("UPDATE package_migrations SET number = 0 WHERE package = 'shop'")
     with pytest.raises(StoreFailed, match="Another gateway uses this database"):
         await PostgresqlTables(url, migrations=MIGRATIONS).open()
     await gateway.close()

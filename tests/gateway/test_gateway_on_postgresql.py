@@ -8,13 +8,12 @@ import pathlib
 from collections.abc import AsyncIterator
 from typing import Final
 
-import asyncpg
 import pytest_asyncio
 
 from tests import lasting
 from tests.inside import GatewayInside, gateway_inside
 from tests.patience import counting, within
-from tests.postgres import Server, needed, postgres
+from tests.postgres import Server, connected, needed, postgres
 from tests.shared import SHARED
 from tests.streams import open_stream
 
@@ -97,9 +96,8 @@ async def test_a_gateway_ends_when_another_takes_its_database(server: Server, tm
     database = await server.database()
     async with _running(tmp_path, database) as gateway:
         await gateway.send("one", "/echo in time")
-        connection = await asyncpg.connect(database)
-        await connection.execute("DELETE FROM nodes")
-        await connection.close()
+        async with connected(database) as connection:
+            await connection.execute("DELETE FROM nodes")
         async with within(10):
             await gateway.inner.failed.wait()
         status, _ = await _ask(gateway, "one", "too late")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import pathlib
 
-import asyncpg
 import pytest
 
 from gateway.config.file import load
@@ -16,6 +15,7 @@ from tests.contract.engines import migrated_database
 from tests.inside import gateway_inside
 from tests.integration.test_backup import said
 from tests.integration.test_command_line import typed
+from tests.postgres import connected
 
 
 async def test_a_gateway_on_postgresql_is_backed_up_and_restored_into_any_engine(
@@ -54,10 +54,9 @@ async def test_a_gateway_on_postgresql_is_backed_up_and_restored_into_any_engine
         await gateway.chat("kept", "/echo three")
         assert (await gateway.state("gone"))["ended"]["reason"] == "deleted"
 
-    connection = await asyncpg.connect(url)  # as one that was cut leaves it
-    await connection.execute("CREATE TABLE store_copying (what text PRIMARY KEY)")
-    await connection.execute("TRUNCATE sessions CASCADE")
-    await connection.close()
+    async with connected(url) as connection:  # as one that was cut leaves it
+        await connection.execute("CREATE TABLE store_copying (what text PRIMARY KEY)")
+        await connection.execute("TRUNCATE sessions CASCADE")
     (tmp_path / "data" / "restore.unfinished").touch()
     done = await asyncio.to_thread(backup.restore, on_postgresql, file)
     assert (done.manifest.sessions, done.ended.sessions) == (2, 1)

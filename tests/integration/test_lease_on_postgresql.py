@@ -12,12 +12,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-import asyncpg
-
 from tests.gateways import RunningGateway, is_running, running_gateway
 from tests.inside import gateway_inside
 from tests.patience import soon
-from tests.postgres import shared_database
+from tests.postgres import connected, shared_database
 from tests.postgres_proxy import proxy
 from tests.scrapes import scrape
 from tests.shared import ask, crowding, eventually
@@ -54,13 +52,10 @@ def config(url: str, *, kill_seconds: float) -> str:
 
 async def nodes(url: str, *, delete: bool = False) -> int:
     """How many gateways have a row there; or deletes them."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connected(url) as connection:
         if delete:
             await connection.execute("DELETE FROM nodes")
         return int(await connection.fetchval("SELECT count(*) FROM nodes"))
-    finally:
-        await connection.close()
 
 
 class Ticks:

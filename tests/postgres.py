@@ -323,7 +323,7 @@ def needed() -> None:
 
 
 def gateways_database() -> str:
-    """The URL of a new database for a gateway, which has the gateway's own tables already."""
+    """The URL of a new database that has the gateway's own tables already, and none of applications."""
     return shared_database("gateway", _migrated)
 
 

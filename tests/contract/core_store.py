@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from gateway.config.cluster import ClusterConfig
 from gateway.stores.postgresql.store import PostgresqlStore
 from tests.patience import within
-from tests.postgres import shared_database
 
 
 @contextlib.asynccontextmanager
@@ -24,13 +23,3 @@ async def opened(
     finally:
         async with within(30):
             await store.close()
-
-
-def core_database() -> str:
-    """The URL of a new database that has its tables."""
-    return shared_database("core", _migrated)
-
-
-async def _migrated(url: str) -> None:
-    async with opened(url):
-        pass

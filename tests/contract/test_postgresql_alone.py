@@ -17,10 +17,10 @@ from gateway.stores.postgresql import connections, health, lease, writer
 from gateway.stores.postgresql.bulk import PostgresqlBulk
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.urls import shown
-from tests.contract.core_store import core_database, opened
+from tests.contract.core_store import opened
 from tests.contract.engines import Collector, delta, filled, record
 from tests.patience import within
-from tests.postgres import connected, shared_database
+from tests.postgres import connected, gateways_database, shared_database
 from tests.shared import SHARED
 
 pytestmark = SHARED
@@ -37,12 +37,12 @@ _END_OTHERS: Final = (
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def store() -> AsyncIterator[PostgresqlStore]:
-    async with opened(core_database()) as made:
+    async with opened(gateways_database()) as made:
         yield made
 
 
 async def test_a_second_gateway_is_refused_and_told_which_is_the_first() -> None:
-    url = core_database()
+    url = gateways_database()
     async with opened(url) as first:
         with pytest.raises(StoreFailed, match=r"Another gateway uses .* the one on .*process \d+"):
             await PostgresqlStore(url).open()
@@ -67,7 +67,7 @@ async def test_after_one_was_killed_the_next_starts(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(lease, "SILENT_SECONDS", lease_seconds)  # or the lock would save five seconds of it
     if not is_direct:
         monkeypatch.setattr("gateway.stores.postgresql.store.is_pooled", _yes)
-    url, ends = core_database(), list[str]()
+    url, ends = gateways_database(), list[str]()
     async with opened(url, ends, lease_seconds=lease_seconds) as first:
         await first.sessions.create(record())
         await _vanish(first)
@@ -85,7 +85,7 @@ async def test_after_one_was_killed_the_next_starts(monkeypatch: pytest.MonkeyPa
 
 async def test_one_that_lost_only_its_connection_keeps_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "_FRESH", "SELECT false")
-    url, ends = core_database(), list[str]()
+    url, ends = gateways_database(), list[str]()
     async with opened(url, ends) as first:
         await first.query(lambda connection: connection.execute(_END_LOCKED))
         with pytest.raises(StoreFailed, match="Another gateway uses this database"):
@@ -117,7 +117,7 @@ async def test_no_event_is_acknowledged_once_the_row_is_gone(
 ) -> None:
     monkeypatch.setattr(lease.NodeLease, "start", lambda _self: None)
     ends: list[str] = []
-    async with opened(core_database(), ends) as store:
+    async with opened(gateways_database(), ends) as store:
         await store.sessions.create(record())
         sink = Collector(record().key)
         if is_claimed:
@@ -163,14 +163,14 @@ async def test_no_password_is_said_that_is_not_written_as_it_must_be(
 async def test_who_finds_no_root_certificate_hears_of_that(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/nonexistent")
     with pytest.raises(StoreFailed, match="sslrootcert"):
-        await PostgresqlStore(core_database() + "?sslmode=verify-full").open()
+        await PostgresqlStore(gateways_database() + "?sslmode=verify-full").open()
 
 
 async def test_while_no_host_takes_writes_everybody_hears_so_in_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.2)
-    url = core_database()
+    url = gateways_database()
     name = urlsplit(url).path[1:]
     writes = f"{url}?target_session_attrs=read-write"
     async with connected(url) as other, opened(writes) as store:

@@ -26,10 +26,10 @@ from gateway.stores.postgresql import store as store_module
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.writer import PostgresqlWriter
 from tests import lasting
-from tests.contract.core_store import core_database, opened
+from tests.contract.core_store import opened
 from tests.contract.engines import Collector, delta, filled, record
 from tests.patience import within
-from tests.postgres import Server, needed, postgres
+from tests.postgres import Server, gateways_database, needed, postgres
 from tests.postgres_proxy import Proxy, proxy
 from tests.shared import SHARED
 
@@ -55,7 +55,7 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def store() -> AsyncIterator[PostgresqlStore]:
-    async with opened(core_database()) as made:
+    async with opened(gateways_database()) as made:
         yield made
 
 
@@ -163,7 +163,7 @@ async def test_when_the_task_ends_everybody_hears_of_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ends: list[str] = []
-    async with opened(core_database(), ends) as store:
+    async with opened(gateways_database(), ends) as store:
         sink = Collector(record().key)
         await store.sessions.create(record())
         monkeypatch.setattr(PostgresqlWriter, "_write_group", lambda *_: [].pop())
@@ -266,7 +266,7 @@ async def _cut_again_and_again(store: PostgresqlStore, way: Proxy, seed: int) ->
 
 
 async def test_nothing_is_lost_or_doubled_when_connections_are_cut() -> None:
-    async with proxy(core_database()) as way, opened(way.url) as store:
+    async with proxy(gateways_database()) as way, opened(way.url) as store:
         load, cuts = await _cut_again_and_again(store, way, seed=1)
         assert await load.faults() == {"lost": 0, "doubled": 0}
         assert cuts >= ROUNDS // 2
@@ -279,7 +279,7 @@ async def test_the_checker_finds_what_is_done_twice_if_nobody_asks(monkeypatch: 
         return False
 
     monkeypatch.setattr(PostgresqlWriter, "_was_committed", never)
-    async with proxy(core_database()) as way, opened(way.url) as store:
+    async with proxy(gateways_database()) as way, opened(way.url) as store:
         load, _ = await _cut_again_and_again(store, way, seed=1)
         assert (await load.faults())["doubled"] > 0
 
@@ -288,7 +288,7 @@ async def test_the_checker_finds_that_events_are_not_written_twice(monkeypatch: 
     for module, name in ((appending, "_PUT"), (log_rows, "INSERT")):
         bare = getattr(module, name).replace(" ON CONFLICT DO NOTHING", "")
         monkeypatch.setattr(module, name, bare)
-    async with proxy(core_database()) as way, opened(way.url) as store:
+    async with proxy(gateways_database()) as way, opened(way.url) as store:
         load, _ = await _cut_again_and_again(store, way, seed=1)
         assert (await load.faults())["lost"] > 0
 
@@ -332,7 +332,7 @@ async def test_a_commit_in_doubt_is_looked_up_though_connections_are_refused_for
             raise refusals.pop()
         return await connections.connect(url, keeps=keeps)
 
-    async with proxy(core_database()) as way, opened(way.url) as store:
+    async with proxy(gateways_database()) as way, opened(way.url) as store:
         await store.sessions.create(record("a"))
         monkeypatch.setattr(store_module, "connect", crowded)
         way.cut_at(b"COMMIT", is_answered=True)
@@ -368,7 +368,7 @@ async def test_a_server_that_does_not_answer_is_noticed(monkeypatch: pytest.Monk
     monkeypatch.setattr(connections, "CONNECT_SECONDS", 0.3)
     monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.1)
     async with (
-        proxy(core_database()) as way,
+        proxy(gateways_database()) as way,
         opened(way.url, lease_seconds=0.4) as store,
     ):
         load = Load(store)
@@ -388,7 +388,7 @@ async def test_many_reads_hear_soon_that_a_server_does_not_answer(monkeypatch: p
     for name in ("PATIENCE_SECONDS", "CONNECT_SECONDS", "ACQUIRE_SECONDS"):
         monkeypatch.setattr(connections, name, 0.5)
     monkeypatch.setattr(lease, "SILENT_SECONDS", 0.5)
-    async with proxy(core_database()) as way, opened(way.url) as store:
+    async with proxy(gateways_database()) as way, opened(way.url) as store:
         way.stop()
         async with within(5):
             told = await asyncio.gather(*(store.sessions.count() for _ in range(100)), return_exceptions=True)
@@ -398,7 +398,7 @@ async def test_many_reads_hear_soon_that_a_server_does_not_answer(monkeypatch: p
 
 
 async def test_of_several_hosts_the_one_that_takes_writes_is_found() -> None:
-    parts = urlsplit(core_database())
+    parts = urlsplit(gateways_database())
     several = parts._replace(netloc=f"{parts.username}@127.0.0.1:1,127.0.0.1:{parts.port}")
     async with opened(several.geturl() + "?target_session_attrs=read-write") as store:
         await store.sessions.create(record())

@@ -11,11 +11,10 @@ from typing import Any, Final
 
 from gateway.errors import StoreFailed
 from gateway.stores.postgresql import schema
-from gateway.stores.postgresql.connections import READERS, connect, is_pooled
+from gateway.stores.postgresql.connections import OLDEST, READERS, connect, is_pooled
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
 from gateway.stores.postgresql.urls import shown
 
-OLDEST: Final = 14
 COMMITS: Final = 20
 SLOW_COMMIT_MS: Final = 50
 """From here on people notice: a message is answered once it is committed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from gateway.config.tables import DATABASE_NAME, POSTGRESQL_SCHEMES, SQLITE_SCHE
 from gateway.errors import StoreFailed
 from gateway.stores.bulk import Opener
 from gateway.stores.migrations import Migrations
-from gateway.stores.opening import INSTALL_POSTGRESQL
+from gateway.stores.opening import INSTALL_POSTGRESQL, postgresql_module
 from gateway.stores.sqlite.bulk import SqliteBulk
 
 
@@ -37,10 +36,5 @@ def file_of(where: str) -> pathlib.Path | None:
 
 
 def of_postgresql(name: str) -> Any:
-    """A module of that engine's, imported only now: SQLite needs nothing installed. Raises StoreFailed."""
-    try:
-        return importlib.import_module(f"gateway.stores.postgresql.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != "asyncpg":
-            raise
-        raise StoreFailed(f"For PostgreSQL: {INSTALL_POSTGRESQL}") from None
+    """A module of that engine's. Raises StoreFailed."""
+    return postgresql_module(name, StoreFailed(f"For PostgreSQL: {INSTALL_POSTGRESQL}"))

@@ -66,14 +66,20 @@ def _sqlite_file(path: pathlib.Path, options: Options) -> Store:
     )
 
 
-def _of_postgresql(name: str) -> Any:
-    """A module of the engine's: its library is there only for those who ask for it."""
+def postgresql_module(name: str, missing: Exception) -> Any:
+    """A module of the engine's, imported only now: SQLite needs nothing installed. Raises `missing` if its
+    library is.
+    """
     try:
         return importlib.import_module(f"gateway.stores.postgresql.{name}")
     except ModuleNotFoundError as error:
         if error.name != "asyncpg":
             raise
-        raise ConfigError([f"store: for PostgreSQL: {INSTALL_POSTGRESQL}"]) from None
+        raise missing from None
+
+
+def _of_postgresql(name: str) -> Any:
+    return postgresql_module(name, ConfigError([f"store: for PostgreSQL: {INSTALL_POSTGRESQL}"]))
 
 
 def _postgresql(url: str, options: Options) -> Store:

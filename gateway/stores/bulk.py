@@ -7,14 +7,15 @@ rows as they are stored: one event, or neighbours of one log together.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
+
+from gateway.stores import packing
 
 BATCH_ROWS: Final = 10_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -32,10 +33,8 @@ ENGINES_COLUMNS: Final = frozenset({"node", "generation"})
 """Of `sessions`: which gateway writes it, if several could."""
 
 Row = Sequence[Any]
-EventRow = tuple[int, int, int, bytes]
-"""session, seq, at, body, as the logs of either engine keep them."""
+EventRow = packing.Row
 
-_neighbours = msgspec.json.Decoder(list[tuple[int, int, Raw]]).decode
 _packed = msgspec.msgpack.Encoder().encode
 
 
@@ -140,13 +139,12 @@ class LogDigest(Struct, frozen=True):
     hex: str
 
 
-def parted(row: EventRow) -> Iterator[tuple[int, int, bytes | Raw]]:
+def _parted(row: EventRow) -> Sequence[tuple[int, int, bytes | Raw]]:
     """The events of a row: seq, at, body. One that cannot be read counts as one event."""
-    _, seq, at, body = row
-    if body.startswith(b"["):
-        with contextlib.suppress(msgspec.MsgspecError):
-            return iter(_neighbours(body))
-    return iter([(seq, at, body)])
+    try:
+        return packing.parted(*row[1:])
+    except msgspec.MsgspecError:
+        return (row[1:],)
 
 
 async def log_digests(side: Side) -> AsyncIterator[LogDigest]:
@@ -158,7 +156,7 @@ async def log_digests(side: Side) -> AsyncIterator[LogDigest]:
                 if count:
                     yield LogDigest(session, count, digest.hexdigest())
                 session, digest, count, last = row[0], hashlib.blake2b(digest_size=16), 0, 0
-            for seq, at, body in parted(row):
+            for seq, at, body in _parted(row):
                 if seq > last:
                     last, count = seq, count + 1
                     digest.update(b"%d %d %d\n" % (seq, at, len(bytes(body))))

@@ -50,17 +50,15 @@ def _row(session: int, run: Sequence[Event]) -> Row:
     return session, last.seq, first.at, _encode([(event.seq, event.at, Raw(event.body)) for event in run])
 
 
-def _events_of(seq: int, at: int, body: bytes) -> list[Event]:
-    """A row's events. Raises msgspec.MsgspecError if it cannot be read."""
-    if not body.startswith(b"["):
-        return [Event.stored(seq, at, body)]
-    return [Event.stored(number, when, bytes(raw)) for number, when, raw in _neighbours(body)]
+def parted(seq: int, at: int, body: bytes) -> Sequence[tuple[int, int, bytes | Raw]]:
+    """The events of a row, as they are stored. Raises msgspec.MsgspecError if it cannot be read."""
+    return _neighbours(body) if body.startswith(b"[") else ((seq, at, body),)
 
 
 def events_above(after: int, rows: Iterable[tuple[int, int, bytes]]) -> Iterator[Event]:
     """What is in rows of one log above a cursor, in order: (seq, at, body)."""
     for row in rows:
-        for event in _events_of(*row):
+        for event in [Event.stored(seq, at, bytes(body)) for seq, at, body in parted(*row)]:
             if event.seq > after:
                 after = event.seq
                 yield event

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pathlib
 
 from tests.failover import fail_over, missing
+from tests.postgres import needed
 
 
 async def test_a_gateway_goes_on_with_the_second_server_and_nothing_is_lost(tmp_path: pathlib.Path) -> None:
+    needed()
     outcome = await fail_over(tmp_path)
     assert outcome.lost == []
     assert outcome.acknowledged > 6

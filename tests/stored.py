@@ -49,11 +49,6 @@ def with_store(config: str, stored: Mapping[str, str]) -> str:
 @contextlib.contextmanager
 def stored_in(name: str) -> Iterator[None]:
     """Gateways that are started meanwhile have this kind of store."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = name
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, name)
         yield
-    finally:
-        del os.environ[VARIABLE]
-        if before is not None:
-            os.environ[VARIABLE] = before

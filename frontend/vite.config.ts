@@ -10,6 +10,22 @@ const renderBlocking: Plugin = {
 };
 
 /**
+ * A Chromium in the locale of C says that its language is `en-US@posix`, which no formatter takes: uPlot would throw as it
+ * is loaded, and the operations page stay white. Without a language a formatter takes the browser's own.
+ */
+const chartsInAnyLocale: Plugin = {
+  name: "charts-in-any-locale",
+  transform: {
+    filter: { id: /\/uPlot\.esm\.js$/ },
+    handler(code) {
+      const written = code.replace("Intl.NumberFormat(domEnv ? nav.language : 'en-US')", "Intl.NumberFormat()");
+      if (written === code) this.error("uPlot no longer makes its formatter of numbers as it did");
+      return { code: written, map: null };
+    },
+  },
+};
+
+/**
  * What the page, the inbox and the demonstration have in common, in one file: each file is a request of its own, of which a
  * browser makes six at a time.
  */
@@ -20,7 +36,7 @@ const gateway = process.env["GATEWAY_URL"] ?? "http://127.0.0.1:8000";
 export default defineConfig({
   // Relative, so that the page also works below a path of a reverse proxy.
   base: "./",
-  plugins: [renderBlocking],
+  plugins: [renderBlocking, chartsInAnyLocale],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     target: "es2022",

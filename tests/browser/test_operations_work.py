@@ -57,6 +57,17 @@ async def test_health_history_and_a_question_that_names_whom_it_hits(
     await expect(people).to_contain_text(re.compile(r"messages_per_day: \d of 5"))
 
 
+async def test_charts_are_drawn_where_the_browser_has_the_locale_of_c(
+    gateway: GatewayInside, open_page: OpenPage
+) -> None:
+    """Chromium says `en-US@posix` then, which is no language tag."""
+    await minutes_pass(gateway, 3)
+    page = await open_page("about:blank")
+    await page.add_init_script("Object.defineProperty(navigator, 'language', { get: () => 'en-US@posix' })")
+    await page.goto(f"{gateway.url}/#/operations")
+    await expect(page.locator("[data-testid=chart-activity] canvas")).to_have_count(1)
+
+
 async def test_an_alarm_says_what_to_do(
     gateway: GatewayInside, open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
 UV     := uv==0.13.9
 # Where it is set, as it is in containers, every test process and every gateway would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
+CAMPAIGNS := kills|hostile|fuzz|requests|ledger|doors|churn|builds|soak|failover|memory
 ALONE   = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ help:
 	@echo "make lock    the lock files anew from pyproject.toml (ARGS=--upgrade: newer versions)"
 	@echo "make bench   the benchmarks (see benchmarks/README.md)"
 	@echo "make agents  nine agents tried behind the gateway; writes the table of docs/agents.md (ARGS='--only codex')"
-	@echo "make campaign NAME=kills|hostile|fuzz|requests|doors|churn|failover|memory   the long campaigns, of which make test runs a small form"
+	@echo "make campaign NAME=$(CAMPAIGNS)   the long campaigns; of most of them make test runs a small form"
 	@echo "make clean   remove what was installed and built"
 
 run: .venv/.runs frontend/dist/index.html
@@ -79,7 +80,7 @@ campaign: .venv/.tests
 	  builds)  exec $(BIN)/python -m tests.builds $(ARGS) ;; \
 	  failover) exec $(BIN)/python -m tests.failover --rounds 20 $(ARGS) ;; \
 	  memory)  exec $(BIN)/python -m tests.memory_wall --seconds 600 $(ARGS) ;; \
-  *) echo "make campaign NAME=kills, hostile, fuzz, requests, ledger, doors, churn, builds, soak, failover or memory (ARGS='--seconds 60')" >&2; exit 2 ;; \
+	  *) echo "make campaign NAME=$(CAMPAIGNS) (ARGS='--seconds 60')" >&2; exit 2 ;; \
 	esac
 
 agents: .venv/.tests

@@ -103,7 +103,7 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 class Server:
-    """One that runs; `kill` and `start` it as a bad day would."""
+    """One that runs; `kill` it and `start_again` as a bad day would."""
 
     def __init__(self, directory: pathlib.Path, *, is_durable: bool) -> None:
         self.directory = directory
@@ -153,6 +153,11 @@ class Server:
             while not await self._answers():
                 assert self._process.returncode is None, (self.directory / "log").read_text()[-2000:]
                 await asyncio.sleep(0.02)
+
+    async def start_again(self) -> None:
+        """After `kill`: it outlives the test, as the one before did."""
+        await self.start()
+        lasting.PIDS.add(self.pid)
 
     async def _answers(self) -> bool:
         try:

@@ -25,7 +25,6 @@ from gateway.stores.postgresql import appending, connections, lease, log_rows, w
 from gateway.stores.postgresql import store as store_module
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.writer import PostgresqlWriter
-from tests import lasting
 from tests.contract.core_store import opened
 from tests.contract.engines import Collector, delta, filled, record
 from tests.patience import within
@@ -310,8 +309,7 @@ async def test_a_server_that_is_killed_has_kept_what_it_acknowledged(server: Ser
             while len(load.called) < 5:
                 await asyncio.sleep(0.01)
         await server.kill()
-        await server.start()
-        lasting.PIDS.add(server.pid)
+        await server.start_again()
         async with within(20):
             before = len(load.called)
             while len(load.called) < before + 5:
@@ -357,8 +355,7 @@ async def test_who_waits_too_long_is_told_and_events_are_kept(
             while not load.sinks[0].refusals:
                 await asyncio.sleep(0.01)
         assert store.logs.backlog() >= 1
-        await server.start()
-        lasting.PIDS.add(server.pid)
+        await server.start_again()
         await load.settled()
         assert await load.faults() == {"lost": 0, "doubled": 0}
 

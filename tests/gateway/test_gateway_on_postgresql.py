@@ -10,7 +10,6 @@ from typing import Final
 
 import pytest_asyncio
 
-from tests import lasting
 from tests.inside import GatewayInside, gateway_inside
 from tests.patience import counting, within
 from tests.postgres import Server, connected, needed, postgres
@@ -74,8 +73,7 @@ async def _restart_costs_nothing(gateway: GatewayInside, server: Server) -> None
         await stream.until(lambda frame: frame.event == "text_delta")
         await server.kill()
         await asyncio.sleep(DOWN_SECONDS)  # the time that is under test
-        await server.start()
-        lasting.PIDS.add(server.pid)
+        await server.start_again()
         await stream.until(lambda frame: frame.event == "turn_ended")
         async with within(10):  # what waited may be committed before the next beat is answered
             while (await _ask(gateway, "other", "still there?"))[0] == 503:

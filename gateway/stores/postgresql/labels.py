@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
-
-import msgspec
+from typing import Final
 
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlDatabase, Statements
+from gateway.stores.label_rows import COLUMNS, label_row, labels_of
 from gateway.stores.labels import LabelChange, Labels
 
-_COLUMNS: Final = "is_pinned, is_archived, tags, seen_seq, said_seq"
 _OF_OWNER: Final = (
-    f"SELECT {_COLUMNS}, session_id FROM session_labels JOIN sessions ON id = session WHERE owner = $1"  # noqa: S608 - literals
+    f"SELECT {COLUMNS}, session_id FROM session_labels JOIN sessions ON id = session WHERE owner = $1"  # noqa: S608 - literals
 )
-_OF_ONE: Final = f"SELECT {_COLUMNS} FROM session_labels WHERE session = $1"  # noqa: S608 - literals
+_OF_ONE: Final = f"SELECT {COLUMNS} FROM session_labels WHERE session = $1"  # noqa: S608 - literals
 _ROW: Final = "SELECT id FROM sessions WHERE owner = $1 AND session_id = $2 FOR NO KEY UPDATE"
 """Locked, so that two changes at once, from two gateways, are made one after the other."""
 _KEEP: Final = (
-    f"INSERT INTO session_labels (session, {_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)"  # noqa: S608 - literals
+    f"INSERT INTO session_labels (session, {COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6)"  # noqa: S608 - literals
     " ON CONFLICT (session) DO UPDATE SET is_pinned = excluded.is_pinned, is_archived = excluded.is_archived,"
     " tags = excluded.tags, seen_seq = excluded.seen_seq"
 )
-_TAGS: Final = msgspec.json.Decoder(tuple[str, ...])
 _SAID: Final = (
     "INSERT INTO session_labels (session, said_seq) VALUES ($1, $2)"
     " ON CONFLICT (session) DO UPDATE SET said_seq = excluded.said_seq"
@@ -40,12 +36,12 @@ class PostgresqlLabels:
 
     async def of_owner(self, owner: str) -> dict[str, Labels]:
         rows = await self._database.query(lambda c: c.fetch(_OF_OWNER, owner))
-        return {row[5]: _labels(row) for row in rows}
+        return {row[5]: labels_of(row) for row in rows}
 
     async def find(self, owner: str, session_id: str) -> Labels | None:
         query = f"{_OF_OWNER} AND session_id = $2"
         row = await self._database.query(lambda c: c.fetchrow(query, owner, session_id))
-        return _labels(row) if row else None
+        return labels_of(row) if row else None
 
     async def change(self, owner: str, session_id: str, change: LabelChange) -> Labels | None:
         async def act(connection: Statements) -> Labels | None:
@@ -53,24 +49,13 @@ class PostgresqlLabels:
             if session is None:
                 return None
             row = await connection.fetchrow(_OF_ONE, session)
-            before = _labels(row) if row else Labels()
+            before = labels_of(row) if row else Labels()
             after = change.applied(before)
             if after != before:
-                await connection.execute(_KEEP, session, *_row(after))
+                await connection.execute(_KEEP, session, *label_row(after))
             return after
 
         return await self._database.transact(act)
-
-
-def _row(labels: Labels) -> Sequence[object]:
-    tags = msgspec.json.encode(labels.tags).decode()
-    return labels.is_pinned, labels.is_archived, tags, labels.seen_seq, labels.said_seq
-
-
-def _labels(row: Any) -> Labels:
-    return Labels(
-        is_pinned=row[0], is_archived=row[1], tags=_TAGS.decode(row[2]), seen_seq=row[3], said_seq=row[4]
-    )
 
 
 async def _ended(connection: Statements, row_id: int, event: Event) -> None:

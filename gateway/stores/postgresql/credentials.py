@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
+from gateway.stores.credential_rows import KEY, USE, key_of, key_row, share_of, use_rows, uses_of
 from gateway.stores.credentials import ApiKey, Share, SharedSession
 from gateway.stores.database import PostgresqlDatabase, Statements
-from gateway.stores.postgresql.statements import changed
+from gateway.stores.postgresql.statements import changed, numbered, replaced
 from gateway.stores.usage import DayUse, UseName
 
-_KEYS: Final = (
-    "SELECT id, hash, tenant, subject, name, scopes, created_at, expires_at, revoked_at, last_used_at"
-    " FROM api_keys ORDER BY created_at, id"
-)
+_KEYS: Final = f"SELECT {', '.join(KEY)} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - literals
 _PUT_KEY: Final = (
-    "INSERT INTO api_keys (id, hash, tenant, subject, name, scopes, created_at, expires_at, revoked_at,"
-    " last_used_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE SET"
-    " hash = excluded.hash, tenant = excluded.tenant, subject = excluded.subject, name = excluded.name,"
-    " scopes = excluded.scopes, created_at = excluded.created_at, expires_at = excluded.expires_at,"
-    " revoked_at = excluded.revoked_at, last_used_at = excluded.last_used_at"
+    f"INSERT INTO api_keys ({', '.join(KEY)}) VALUES ({numbered(len(KEY))})"  # noqa: S608 - literals
+    f" ON CONFLICT (id) DO UPDATE SET {replaced(KEY[1:])}"
 )
 _SHARES: Final = (
     "SELECT shares.id, shares.hash, sessions.key, shares.created_at, shares.expires_at,"
@@ -48,12 +42,10 @@ _REVOKE: Final = (
     "INSERT INTO revocations (owner, at) VALUES ($1, $2) ON CONFLICT (owner) DO UPDATE SET at = excluded.at"
 )
 _USE_ONCE: Final = "INSERT INTO used_tokens (id, expires_at) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-_USES: Final = "SELECT scope, name, messages, tokens, cpu_ms, memory_mb_seconds FROM usage WHERE day = $1"
+_USES: Final = f"SELECT {', '.join(USE)} FROM usage WHERE day = $1"  # noqa: S608 - literals
 _PUT_USE: Final = (
-    "INSERT INTO usage (scope, name, day, messages, tokens, cpu_ms, memory_mb_seconds)"
-    " VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (scope, name, day) DO UPDATE SET"
-    " messages = excluded.messages, tokens = excluded.tokens, cpu_ms = excluded.cpu_ms,"
-    " memory_mb_seconds = excluded.memory_mb_seconds"
+    f"INSERT INTO usage ({', '.join(USE)}) VALUES ({numbered(len(USE))})"  # noqa: S608 - literals
+    f" ON CONFLICT (scope, name, day) DO UPDATE SET {replaced(USE[3:])}"
 )
 
 
@@ -64,14 +56,10 @@ class PostgresqlCredentials:
         self._database = database
 
     async def keys(self) -> Sequence[ApiKey]:
-        return [_key(row) for row in await self._database.query(lambda c: c.fetch(_KEYS))]
+        return [key_of(row) for row in await self._database.query(lambda c: c.fetch(_KEYS))]
 
     async def put_key(self, key: ApiKey) -> None:
-        row = (
-            *(key.id, key.hash, key.tenant, key.subject, key.name, " ".join(key.scopes)),
-            *(key.created_at, key.expires_at, key.revoked_at, key.last_used_at),
-        )
-        await self._database.transact(lambda c: c.execute(_PUT_KEY, *row))
+        await self._database.transact(lambda c: c.execute(_PUT_KEY, *key_row(key)))
 
     async def put_share(self, share: Share) -> None:
         row = (share.id, share.hash, share.created_at, share.expires_at, share.session_key)
@@ -80,14 +68,14 @@ class PostgresqlCredentials:
 
     async def shares(self, session_key: str) -> Sequence[Share]:
         query = f"{_SHARES} WHERE sessions.key = $1 ORDER BY shares.created_at, shares.id"
-        return [_share(row) for row in await self._database.query(lambda c: c.fetch(query, session_key))]
+        return [share_of(row) for row in await self._database.query(lambda c: c.fetch(query, session_key))]
 
     async def count_shares(self, owner: str) -> int:
         return int(await self._database.query(lambda c: c.fetchval(_COUNT_SHARES, owner)))
 
     async def find_share(self, share_id: str) -> SharedSession | None:
         row = await self._database.query(lambda c: c.fetchrow(f"{_SHARES} WHERE shares.id = $1", share_id))
-        return row and SharedSession(share=_share(row), owner=row[9], session_id=row[10])
+        return row and SharedSession(share=share_of(row), owner=row[9], session_id=row[10])
 
     async def use_share(self, share_id: str, *, at: int) -> None:
         await self._database.transact(lambda c: c.execute(_USE_SHARE, share_id, at))
@@ -119,17 +107,10 @@ class PostgresqlUsage:
         self._database = database
 
     async def uses(self, day: int) -> dict[UseName, DayUse]:
-        rows = await self._database.query(lambda c: c.fetch(_USES, day))
-        return {
-            (row[0], row[1]): DayUse(messages=row[2], tokens=row[3], cpu_ms=row[4], memory_mb_seconds=row[5])
-            for row in rows
-        }
+        return uses_of(await self._database.query(lambda c: c.fetch(_USES, day)))
 
     async def put_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
-        rows = [
-            (scope, name, day, use.messages, use.tokens, use.cpu_ms, use.memory_mb_seconds)
-            for (scope, name), use in sorted(uses.items(), key=operator.itemgetter(0))
-        ]
+        rows = use_rows(day, uses)
 
         async def act(connection: Statements) -> None:
             await connection.executemany(_PUT_USE, rows)
@@ -139,17 +120,3 @@ class PostgresqlUsage:
     async def forget(self, *, before_day: int) -> None:
         statement = "DELETE FROM usage WHERE day < $1"
         await self._database.transact(lambda c: c.execute(statement, before_day))
-
-
-def _key(row: Any) -> ApiKey:
-    return ApiKey(
-        id=row[0], hash=row[1], tenant=row[2], subject=row[3], name=row[4], scopes=tuple(row[5].split()),
-        created_at=row[6], expires_at=row[7], revoked_at=row[8], last_used_at=row[9],
-    )  # fmt: skip
-
-
-def _share(row: Any) -> Share:
-    return Share(
-        id=row[0], hash=row[1], session_key=row[2], created_at=row[3], expires_at=row[4], kind=row[5],
-        by_approver=row[6], uses=row[7], last_used_at=row[8],
-    )  # fmt: skip

@@ -5,13 +5,15 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-import msgspec
-
+from gateway.stores.credential_rows import KEY, USE, key_of, key_row, share_of, use_rows, uses_of
 from gateway.stores.credentials import ApiKey, Share, SharedSession
 from gateway.stores.database import Database
 from gateway.stores.usage import DayUse, UseName
 
-_KEY = "id, hash, tenant, subject, name, scopes, created_at, expires_at, revoked_at, last_used_at"
+_KEYS = f"SELECT {', '.join(KEY)} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - literals
+_PUT_KEY = f"INSERT OR REPLACE INTO api_keys ({', '.join(KEY)}) VALUES ({', '.join('?' * len(KEY))})"  # noqa: S608 - literals
+_USES = f"SELECT {', '.join(USE)} FROM usage WHERE day = ?"  # noqa: S608 - literals
+_PUT_USE = f"INSERT OR REPLACE INTO usage ({', '.join(USE)}) VALUES ({', '.join('?' * len(USE))})"  # noqa: S608 - literals
 _SHARE = (
     "shares.id, shares.hash, sessions.key, shares.created_at, shares.expires_at, coalesce(kind, 'view'),"
     " coalesce(by_approver, 0), coalesce(uses, 0), last_used_at"
@@ -28,17 +30,10 @@ class SqliteCredentials:
         self._database = database
 
     async def keys(self) -> Sequence[ApiKey]:
-        query = f"SELECT {_KEY} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - a literal of this module
-        return await self._database.read(lambda c: [_key(row) for row in c.execute(query)])
+        return await self._database.read(lambda c: [key_of(row) for row in c.execute(_KEYS)])
 
     async def put_key(self, key: ApiKey) -> None:
-        row = (
-            *(key.id, key.hash, key.tenant, key.subject, key.name, " ".join(key.scopes)),
-            *(key.created_at, key.expires_at, key.revoked_at, key.last_used_at),
-        )
-        await self._database.write(
-            lambda c: c.execute("INSERT OR REPLACE INTO api_keys VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
-        )
+        await self._database.write(lambda c: c.execute(_PUT_KEY, key_row(key)))
 
     async def put_share(self, share: Share) -> None:
         row = (share.id, share.hash, share.created_at, share.expires_at, share.session_key)
@@ -62,7 +57,9 @@ class SqliteCredentials:
             f"SELECT {_SHARE} FROM {_SHARE_TABLES}"  # noqa: S608
             " WHERE sessions.key = ? ORDER BY shares.created_at, shares.id"
         )
-        return await self._database.read(lambda c: [_share(row) for row in c.execute(query, (session_key,))])
+        return await self._database.read(
+            lambda c: [share_of(row) for row in c.execute(query, (session_key,))]
+        )
 
     async def count_shares(self, owner: str) -> int:
         query = (
@@ -79,7 +76,7 @@ class SqliteCredentials:
 
         def act(connection: sqlite3.Connection) -> SharedSession | None:
             row = connection.execute(query, (share_id,)).fetchone()
-            return row and SharedSession(share=_share(row[:-2]), owner=row[-2], session_id=row[-1])
+            return row and SharedSession(share=share_of(row), owner=row[-2], session_id=row[-1])
 
         return await self._database.read(act)
 
@@ -133,43 +130,11 @@ class SqliteUsage:
         self._database = database
 
     async def uses(self, day: int) -> dict[UseName, DayUse]:
-        def act(connection: sqlite3.Connection) -> dict[UseName, DayUse]:
-            rows = connection.execute(
-                "SELECT scope, name, messages, tokens, cpu_ms, memory_mb_seconds FROM usage WHERE day = ?",
-                (day,),
-            )
-            return {
-                (row[0], row[1]): DayUse(
-                    messages=row[2], tokens=row[3], cpu_ms=row[4], memory_mb_seconds=row[5]
-                )
-                for row in rows
-            }
-
-        return await self._database.read(act)
+        return await self._database.read(lambda c: uses_of(c.execute(_USES, (day,))))
 
     async def put_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
-        rows = [
-            (scope, name, day, use.messages, use.tokens, use.cpu_ms, use.memory_mb_seconds)
-            for (scope, name), use in uses.items()
-        ]
-        await self._database.write(
-            lambda c: c.executemany("INSERT OR REPLACE INTO usage VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        )
+        rows = use_rows(day, uses)
+        await self._database.write(lambda c: c.executemany(_PUT_USE, rows))
 
     async def forget(self, *, before_day: int) -> None:
         await self._database.write(lambda c: c.execute("DELETE FROM usage WHERE day < ?", (before_day,)))
-
-
-def _key(row: tuple[str, ...]) -> ApiKey:
-    names = [name.strip() for name in _KEY.split(",")]
-    values: dict[str, object] = dict(zip(names, row, strict=True))
-    return ApiKey(**values | {"scopes": tuple(row[5].split())})  # type: ignore[arg-type]
-
-
-def _share(row: tuple[object, ...]) -> Share:
-    names = (
-        *("id", "hash", "session_key", "created_at", "expires_at"),
-        *("kind", "by_approver", "uses", "last_used_at"),
-    )
-    values = dict(zip(names, row, strict=True))
-    return msgspec.convert(values | {"by_approver": bool(values["by_approver"])}, Share)

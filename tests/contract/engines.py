@@ -119,5 +119,28 @@ async def filled(store: HasLogs, sink: Collector, events: list[Event]) -> None:
     await sink.until(events[-1].seq)
 
 
+def notice(seq: int, text: str) -> Event:
+    return Event(seq, seq, ev.Notice(f"n{seq}", "info", "c", text))
+
+
+async def leaves_poison_out(store: Store) -> None:
+    """Checks that of three events one is left out alone, whose projection fails: it does for a notice that
+    says `poison`.
+    """
+    mine, other = Collector(record("a").key), Collector(record("b").key)
+    for name in ("a", "b"):
+        await store.sessions.create(record(name))
+    for event in (delta(1, "x"), notice(2, "poison"), notice(3, "fine")):
+        store.logs.enqueue(mine, event, urgent=False)
+    store.logs.enqueue(other, delta(1, "y"), urgent=True)
+    beside = asyncio.create_task(store.sessions.create(record("c")))
+    await asyncio.gather(mine.until(3), other.until(1), beside)
+    assert (mine.lost, other.lost, mine.refusals, other.refusals) == ({2}, set(), [], [])
+    assert [event.seq for event in await store.logs.read_events(mine.key, after=0, limit=9)] == [1, 3]
+    assert [event.seq for event in await store.logs.read_events(other.key, after=0, limit=9)] == [1]
+    await filled(store, mine, [notice(4, "poison"), delta(5, "z")])
+    assert mine.lost == {2, 4}
+
+
 def tombstone(owner: str = "t/s", *, at: int = 5) -> Tombstone:
     return Tombstone(owner=owner, session_hash="h", last_seq=9, at=at, reason="deleted")

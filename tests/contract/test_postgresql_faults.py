@@ -26,7 +26,7 @@ from gateway.stores.postgresql import store as store_module
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.writer import PostgresqlWriter
 from tests.contract.core_store import opened
-from tests.contract.engines import Collector, delta, filled, record
+from tests.contract.engines import Collector, delta, filled, leaves_poison_out, record
 from tests.patience import within
 from tests.postgres import Server, gateways_database, needed, postgres
 from tests.postgres_proxy import Proxy, proxy
@@ -111,10 +111,6 @@ async def test_texts_come_back_as_they_were(store: PostgresqlStore) -> None:
         assert (await store.sessions.find(made.owner, made.session_id) or made).title == title
 
 
-def notice(seq: int, text: str) -> Event:
-    return Event(seq, seq, ev.Notice(f"n{seq}", "info", "c", text))
-
-
 async def poisoned(connection: Statements, _session: int, event: Event) -> None:
     """A projection that fails for one notice."""
     assert isinstance(event.data, ev.Notice)
@@ -124,19 +120,7 @@ async def poisoned(connection: Statements, _session: int, event: Event) -> None:
 
 async def test_an_event_that_cannot_be_stored_is_left_out_alone(store: PostgresqlStore) -> None:
     store.project([ev.Notice], poisoned)
-    mine, other = Collector(record("a").key), Collector(record("b").key)
-    for name in ("a", "b"):
-        await store.sessions.create(record(name))
-    for event in (delta(1, "x"), notice(2, "poison"), notice(3, "fine")):
-        store.logs.enqueue(mine, event, urgent=False)
-    store.logs.enqueue(other, delta(1, "y"), urgent=True)
-    beside = asyncio.create_task(store.sessions.create(record("c")))
-    await asyncio.gather(mine.until(3), other.until(1), beside)
-    assert (mine.lost, other.lost, mine.refusals, other.refusals) == ({2}, set(), [], [])
-    assert [event.seq for event in await store.logs.read_events(mine.key, after=0, limit=9)] == [1, 3]
-    assert [event.seq for event in await store.logs.read_events(other.key, after=0, limit=9)] == [1]
-    await filled(store, mine, [notice(4, "poison"), delta(5, "z")])
-    assert mine.lost == {2, 4}
+    await leaves_poison_out(store)
 
 
 async def test_a_disk_that_is_full_is_said_and_events_are_kept(store: PostgresqlStore) -> None:

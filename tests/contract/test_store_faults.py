@@ -19,7 +19,7 @@ from gateway.events.facts import Event
 from gateway.sessions.log import EventLog
 from gateway.stores.sqlite import file_watch, log_rows, writer
 from gateway.stores.sqlite.store import SqliteStore
-from tests.contract.engines import Collector, delta, filled, record
+from tests.contract.engines import Collector, delta, filled, leaves_poison_out, record
 from tests.patience import within
 
 LOOK_SECONDS: Final = 0.02
@@ -107,25 +107,10 @@ def spoil(text: str) -> Callable[[sqlite3.Connection, int, Event], None]:
     return project
 
 
-def notice(seq: int, text: str) -> Event:
-    return Event(seq, seq, ev.Notice(f"n{seq}", "info", "c", text))
-
-
 async def test_an_event_that_cannot_be_stored_is_left_out_alone(store: SqliteStore) -> None:
     assert store._writer is not None
     store._writer.projections[ev.Notice] = [spoil("poison")]
-    mine, other = Collector(record("a").key), Collector(record("b").key)
-    for name in ("a", "b"):
-        await store.sessions.create(record(name))
-    for event in (delta(1, "x"), notice(2, "poison"), notice(3, "fine")):
-        store.logs.enqueue(mine, event, urgent=False)
-    store.logs.enqueue(other, delta(1, "y"), urgent=True)
-    await asyncio.gather(mine.until(3), other.until(1))
-    assert (mine.lost, other.lost, mine.refusals, other.refusals) == ({2}, set(), [], [])
-    assert [event.seq for event in await store.logs.read_events(mine.key, after=0, limit=9)] == [1, 3]
-    assert [event.seq for event in await store.logs.read_events(other.key, after=0, limit=9)] == [1]
-    await filled(store, mine, [notice(4, "poison"), delta(5, "z")])
-    assert mine.lost == {2, 4}
+    await leaves_poison_out(store)
 
 
 class Log:

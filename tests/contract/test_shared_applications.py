@@ -16,6 +16,7 @@ from gateway.apps.shop.store import Bounds, CartLine, Moment, ShopKey
 from gateway.apps.shop.store_postgresql import PostgresqlShopStore
 from gateway.stores.database import PostgresqlProjection, Statements
 from tests.contract.engines import migrated_database
+from tests.contract.test_shop_stores import FREQUENT
 
 T = TypeVar("T")
 AT_ONCE: Final = 8
@@ -113,12 +114,7 @@ async def test_every_frequent_statement_uses_an_index(database: Transactions) ->
     async def plans(connection: Statements) -> None:
         await connection.execute("SET LOCAL enable_seqscan = off")
         for statement in (
-            "SELECT id FROM shop_sessions WHERE owner = 'o' AND conversation = 'c' AND expires_at > 1",
-            "SELECT count(*) FROM shop_sessions WHERE tenant = 't' AND expires_at > 1",
-            "SELECT id FROM shop_sessions WHERE expires_at <= 1 LIMIT 5",
-            "SELECT * FROM shop_items WHERE session = 1",
-            "SELECT * FROM shop_purchases WHERE owner = 'o' AND conversation = 'c' ORDER BY id DESC",
-            "DELETE FROM shop_purchases WHERE expires_at <= 1",
+            *FREQUENT,
             "SELECT * FROM product_chat_messages WHERE session_id = 1 ORDER BY id DESC LIMIT 9",
             "SELECT * FROM product_chat_sessions WHERE session_id = 'a'",
             "SELECT max(id) FROM product_chat_messages",

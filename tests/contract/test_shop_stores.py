@@ -25,6 +25,15 @@ from tests.contract.engines import ENGINES, MIGRATIONS
 BOUNDS = Bounds(lines=5, conversations=1_050, preference_keys=3, preference_bytes=100, purchases=2)
 BOUNDS_THERE = msgspec.structs.replace(BOUNDS, conversations=30)
 """On a server, where each call costs some messages."""
+FREQUENT = (
+    "SELECT id FROM shop_sessions WHERE owner = 'o' AND conversation = 'c' AND expires_at > 1",
+    "SELECT count(*) FROM shop_sessions WHERE tenant = 't' AND expires_at > 1",
+    "SELECT id FROM shop_sessions WHERE expires_at <= 1 LIMIT 5",
+    "SELECT * FROM shop_items WHERE session = 1",
+    "SELECT * FROM shop_purchases WHERE owner = 'o' AND conversation = 'c' ORDER BY id DESC",
+    "DELETE FROM shop_purchases WHERE expires_at <= 1",
+)
+"""What a shop often asks, on every engine."""
 ALICE = ShopKey("t", "t/alice", "c")
 NOW = Moment(1_000, 2_000)
 
@@ -347,14 +356,7 @@ async def test_every_frequent_query_uses_an_index(tmp_path: pathlib.Path) -> Non
     await made.open()
     await made.close()
     connection = sqlite3.connect(tmp_path / "gateway.db")
-    for query in (
-        "SELECT id FROM shop_sessions WHERE owner = 'o' AND conversation = 'c' AND expires_at > 1",
-        "SELECT count(*) FROM shop_sessions WHERE tenant = 't' AND expires_at > 1",
-        "SELECT id FROM shop_sessions WHERE expires_at <= 1 LIMIT 5",
-        "SELECT * FROM shop_items WHERE session = 1",
-        "SELECT * FROM shop_purchases WHERE owner = 'o' AND conversation = 'c' ORDER BY id DESC",
-        "DELETE FROM shop_purchases WHERE expires_at <= 1",
-    ):
+    for query in FREQUENT:
         plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}"))
         assert "SCAN" not in plan, f"{query}: {plan}"
     connection.close()

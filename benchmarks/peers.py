@@ -32,6 +32,7 @@ import psutil
 
 from tests.gateways import running_gateway
 from tests.real_agents import AgentUnavailable, by_npm, by_pip, installed
+from tests.shared import free_port
 from tests.walls import PYTHON
 
 SESSIONS: Final = int(sys.argv[1]) if len(sys.argv) > 1 else 50
@@ -140,13 +141,6 @@ def listens(port: int) -> bool:
     """Whether somebody answers there."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    """One that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def bare(place: pathlib.Path) -> list[str]:

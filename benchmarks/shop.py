@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import contextlib
 import pathlib
-import socket
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ import psutil
 from benchmarks.gateway import percentiles, row
 from tests.gateways import ROOT, running_gateway
 from tests.mcp_clients import call, post
+from tests.shared import free_port
 
 CLIENTS = 32
 LIMITS = "[limits]\naddress_requests_per_second = 1e6\naddress_burst = 1000000\n"
@@ -69,9 +69,7 @@ async def measure(name: str, url: str, *, calls: int) -> None:
 @contextlib.asynccontextmanager
 async def bare() -> AsyncIterator[str]:
     """The SDK's own server."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.bare_mcp", str(port), cwd=ROOT
     )

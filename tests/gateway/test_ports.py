@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pathlib
 import re
-import socket
 import sys
 from collections.abc import AsyncIterator
 from typing import Final
@@ -15,6 +14,7 @@ import pytest
 
 from tests.inside import GatewayInside, gateway_inside
 from tests.patience import within
+from tests.shared import free_port
 
 SERVED: Final = pathlib.Path(__file__).parent.parent / "served.py"
 VISITORS: Final = "[auth]\nmodes = ['anonymous']\n"
@@ -36,17 +36,11 @@ async def gateway(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Asy
 
 async def served(gateway: GatewayInside, session_id: str, host: str = "127.0.0.1") -> int:
     """A session whose agent serves; the port."""
-    port = unused()
+    port = free_port()
     await gateway.post("/api/sessions", {"session_id": session_id, "agent": "served"}, status=201)
     state = await gateway.chat(session_id, f"{host} {port}")
     assert state["messages"][-1]["content"] == "listening"
     return port
-
-
-def unused() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_server_is_listed_and_reached_by_every_way(gateway: GatewayInside) -> None:

@@ -31,7 +31,7 @@ from gateway.egress.lookup import LOOKUPS, Lookup, system_addresses
 from gateway.egress.mcp_client import McpClient
 from tests.certificates import Authority
 from tests.mcp_servers import OddServer, answered, odd_server, sdk_server
-from tests.shared import crowding
+from tests.shared import crowding, free_port
 from tests.unit.test_egress_addresses import NEVER, PRIVATE
 
 pytestmark = pytest.mark.usefixtures("no_task_of_the_client_is_left")
@@ -445,10 +445,8 @@ async def test_an_odd_server_is_a_failure_in_words_within_its_time(how: str) -> 
 
 
 async def test_a_port_where_nobody_listens_is_said() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
     with pytest.raises(CallFailed, match="localhost could not be reached"):
-        await list_tools(client_of("localhost"), f"http://localhost:{port}/")
+        await list_tools(client_of("localhost"), f"http://localhost:{free_port()}/")
 
 
 async def test_a_name_that_nobody_knows_is_said() -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import pathlib
 from collections.abc import Coroutine, Iterator
 from typing import Any, Final
 
 from gateway.cli.options import add_common, configured, run_by
+from gateway.cli.reach import spoken
 from gateway.config.tables import Config
-from gateway.errors import GatewayError, StoreFailed
+from gateway.errors import StoreFailed
 from gateway.maintenance import copying
 from gateway.maintenance.lock import DataLock
 from gateway.stores.bulk_opening import file_of
@@ -108,10 +108,7 @@ def _locked(config: Config, *stores: str) -> Iterator[None]:
 
 def _spoken(act: Coroutine[Any, Any, int]) -> int:
     try:
-        return asyncio.run(act)
-    except (GatewayError, OSError) as error:
-        terminal.complain(f"agent-gateway: {error}")
-        return 1
+        return spoken(act)
     except KeyboardInterrupt:
         terminal.complain("agent-gateway: stopped; a copy goes on if it is run again")
         return INTERRUPTED

@@ -1,10 +1,7 @@
 """The one thread that writes to SQLite: group commits, and honest words when it cannot.
 
-Whatever arrives while a commit runs goes into the next one, so a hundred writers cost one fsync. Events that
-nobody waits for are held back up to 50 ms, and an urgent one takes only its own log's along: what is held
-back together lies in fewer rows. The order of a log's events is kept, and a call that is waited for comes
-after every event that was given before it. Events are appended in the order of commits, and move to their
-logs by the thousand (log_rows.py).
+What goes together: stores/grouping.py. Events are appended in the order of commits, and move to their logs by
+the thousand (log_rows.py).
 
 Guarantees: `committed` is said only after COMMIT with synchronous=FULL, and only while the file is the one
 that was opened (file_watch.py); when a commit fails nothing of it is written, every waiting call gets the

@@ -20,9 +20,11 @@ from gateway.stores import packing
 BATCH_ROWS: Final = 10_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """Rows read, and written in one transaction, at a time."""
+COPYING: Final = "store_copying"
+"""The table that a store has while another is copied into it."""
 ENGINES_OWN: Final = frozenset(
     {
-        *("package_migrations", "tail", "large", "events", "nodes", "commits", "sequences", "store_copying"),
+        *("package_migrations", "tail", "large", "events", "nodes", "commits", "sequences", COPYING),
         *("search_stretches", "search_marks", "search_withdrawn"),
     }
 )

@@ -13,7 +13,16 @@ from typing import Any, Final
 
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
-from gateway.stores.bulk import BATCH_BYTES, BATCH_ROWS, ENGINES_COLUMNS, ENGINES_OWN, EventRow, Row, Shape
+from gateway.stores.bulk import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    COPYING,
+    ENGINES_COLUMNS,
+    ENGINES_OWN,
+    EventRow,
+    Row,
+    Shape,
+)
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import schema, texts
 from gateway.stores.postgresql.connections import connect, is_pooled
@@ -69,7 +78,7 @@ class PostgresqlBulk:
             if is_alone:
                 await stack.enter_async_context(self._alone())
             connection = await stack.enter_async_context(self._connected())
-            if await schema.has_table(connection, schema.COPYING):
+            if await schema.has_table(connection, COPYING):
                 raise StoreFailed(
                     f"{shown(self._url)} is a half copy: finish it with agent-gateway store copy."
                 )
@@ -86,13 +95,13 @@ class PostgresqlBulk:
 
     async def is_empty(self) -> bool:
         async with self._alone(is_copying=True), self._connected() as connection:
-            if await schema.has_table(connection, schema.COPYING):
+            if await schema.has_table(connection, COPYING):
                 return True
             return await PostgresqlSide(connection, "").first_filled() is None
 
     async def empty(self) -> None:
         async with self._alone(is_copying=True), self._connected() as connection, connection.transaction():
-            await connection.execute(f"DROP TABLE IF EXISTS {schema.COPYING}")
+            await connection.execute(f"DROP TABLE IF EXISTS {COPYING}")
             names = [shape.name for shape in await PostgresqlSide(connection, "").shapes()]
             await connection.execute(f"TRUNCATE events, sequences, {', '.join(names)} CASCADE")
 
@@ -214,8 +223,8 @@ class PostgresqlTarget(PostgresqlSide):
 
     async def begin(self, source: str) -> frozenset[str]:
         async with self._connection.transaction():
-            if await schema.has_table(self._connection, schema.COPYING):
-                noted = await self._connection.fetch(f"SELECT what FROM {schema.COPYING}")  # noqa: S608 - names of the schema
+            if await schema.has_table(self._connection, COPYING):
+                noted = await self._connection.fetch(f"SELECT what FROM {COPYING}")  # noqa: S608 - names of the schema
                 found = frozenset(row[0] for row in noted)
                 if f"from {source}" not in found:
                     raise StoreFailed(
@@ -224,7 +233,7 @@ class PostgresqlTarget(PostgresqlSide):
                 return found
             if (table := await self.first_filled()) is not None:
                 raise StoreFailed(f"{self.name} is not empty: its table {table} has rows. Name an empty one.")
-            await self._connection.execute(f"CREATE TABLE {schema.COPYING} (what text PRIMARY KEY)")
+            await self._connection.execute(f"CREATE TABLE {COPYING} (what text PRIMARY KEY)")
             await self.note(f"from {source}")
         return frozenset()
 
@@ -252,7 +261,7 @@ class PostgresqlTarget(PostgresqlSide):
             await self._connection.copy_records_to_table(table, records=rows, columns=list(columns))
 
     async def note(self, table: str) -> None:
-        await self._connection.execute(f"INSERT INTO {schema.COPYING} (what) VALUES ($1)", table)  # noqa: S608 - names of the schema
+        await self._connection.execute(f"INSERT INTO {COPYING} (what) VALUES ($1)", table)  # noqa: S608 - names of the schema
 
     async def finish(self, last_numbers: dict[str, int]) -> None:
         async with self._connection.transaction():
@@ -261,7 +270,7 @@ class PostgresqlTarget(PostgresqlSide):
             for shape in await self.shapes():
                 for column, sequence in await self._connection.fetch(_COUNTED, shape.name):
                     await self._count_on(shape.name, column, sequence)
-            await self._connection.execute(f"DROP TABLE {schema.COPYING}")
+            await self._connection.execute(f"DROP TABLE {COPYING}")
         await self._connection.execute("ANALYZE")
 
     async def _count_on(self, table: str, column: str, sequence: str) -> None:

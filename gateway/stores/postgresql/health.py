@@ -10,6 +10,7 @@ import time
 from typing import Any, Final
 
 from gateway.errors import StoreFailed
+from gateway.stores.bulk import COPYING
 from gateway.stores.postgresql import schema
 from gateway.stores.postgresql.connections import OLDEST, READERS, connect, is_pooled
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
@@ -124,7 +125,7 @@ async def _connections(connection: Any) -> Findings:
 async def _tables(connection: Any) -> Findings:
     if not await schema.has_table(connection, "nodes"):
         return [(True, "no tables yet: the gateway makes them at its first start")]
-    if await schema.has_table(connection, schema.COPYING):
+    if await schema.has_table(connection, COPYING):
         return [(False, "a copy into it was cut short: run agent-gateway store copy again")]
     rows = await connection.fetch(f"{_GATEWAY} FROM nodes")
     return [(True, f"in use by the gateway on {row[0]} UTC") for row in rows]

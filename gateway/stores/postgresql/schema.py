@@ -15,13 +15,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.errors import StoreFailed
+from gateway.stores.bulk import COPYING
 from gateway.stores.migrations import Migrations, numbered
 
 CORE: Final = Migrations("core", pathlib.Path(__file__).parent / "migrations")
 FOLDER: Final = "postgresql"
 """Of an application's migrations: those for this engine."""
-COPYING: Final = "store_copying"
-"""The table that a database has while another store is copied into it."""
 _LOCK: Final = 0x61677763
 """Of advisory locks: who holds it changes the tables."""
 _NAME: Final = re.compile(r"\w+")

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from gateway.errors import StoreFailed
-from gateway.stores.bulk import BATCH_BYTES, BATCH_ROWS, ENGINES_OWN, EventRow, Row, Shape
+from gateway.stores.bulk import BATCH_BYTES, BATCH_ROWS, COPYING, ENGINES_OWN, EventRow, Row, Shape
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite import file_watch, log_rows, schema
 from gateway.stores.sqlite.file import connect, damage
@@ -155,17 +155,16 @@ class SqliteTarget(SqliteSide):
 
     async def begin(self, source: str) -> frozenset[str]:
         connection = self._connection
-        if schema.has_table(connection, "store_copying"):
-            noted = [row[0] for row in connection.execute("SELECT what FROM store_copying")]
+        if schema.has_table(connection, COPYING):
+            noted = [row[0] for row in connection.execute(f"SELECT what FROM {COPYING}")]  # noqa: S608 - names of the schema
             if f"from {source}" not in noted:
                 raise StoreFailed(
                     f"{self.name}{UNFINISHED_SUFFIX} is a half copy of something else: remove it."
                 )
             return frozenset(noted)
-        connection.execute("BEGIN")
-        connection.execute("CREATE TABLE store_copying (what TEXT NOT NULL PRIMARY KEY)")
-        await self.note(f"from {source}")
-        connection.execute("COMMIT")
+        with self._transaction():
+            connection.execute(f"CREATE TABLE {COPYING} (what TEXT NOT NULL PRIMARY KEY)")
+            await self.note(f"from {source}")
         return frozenset()
 
     async def last_event(self) -> tuple[int, int]:
@@ -189,7 +188,7 @@ class SqliteTarget(SqliteSide):
             log_rows.put(self._connection, rows)
 
     async def note(self, table: str) -> None:
-        self._connection.execute("INSERT INTO store_copying (what) VALUES (?)", (table,))
+        self._connection.execute(f"INSERT INTO {COPYING} (what) VALUES (?)", (table,))  # noqa: S608 - names of the schema
 
     async def finish(self, last_numbers: dict[str, int]) -> None:
         connection = self._connection
@@ -199,7 +198,7 @@ class SqliteTarget(SqliteSide):
             for name, number in last_numbers.items():
                 connection.execute(_NUMBER_FIRST, (name, number))
                 connection.execute(_NUMBER_ON, (name, number))
-            connection.execute("DROP TABLE store_copying")
+            connection.execute(f"DROP TABLE {COPYING}")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.is_finished = True

@@ -15,7 +15,7 @@ import { clipped } from "../core/pieces.ts";
 import { t } from "./preferences.ts";
 import { Runs } from "./Runs.tsx";
 import { useReadingKeys } from "./reading-keys.ts";
-import { isFinding, isOnPaper, revealed, wholeId } from "./reveal.ts";
+import { isFinding, revealed, wholeId } from "./reveal.ts";
 import { Stretch } from "./Stretch.tsx";
 import { NO_STRETCHES, numbered, ranksOf } from "./stretches.ts";
 import { isNews } from "./toolparts.ts";
@@ -55,8 +55,6 @@ export function Transcript() {
   const shownOnes = useRef(new Set<Item>());
   const boxes = useRef(new WeakMap<readonly Item[], VNode>());
   const isWhole = wholeId.value === conversation.sessionId;
-  // What came since the last frame is on the paper, too, and in what is copied.
-  void isOnPaper.value;
   const shown = revealed.value;
   const isShown = (item: Item): boolean => item.id === shown?.id && item.kind === shown.kind;
 

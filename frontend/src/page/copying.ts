@@ -5,6 +5,7 @@
  * allows no copying that late, or something cannot be fetched, that is said and nothing is copied.
  */
 
+import { batch } from "@preact/signals";
 import { options } from "preact";
 import type { Conversation } from "../core/index.ts";
 import { allCame, isComing } from "./lazy.tsx";
@@ -21,11 +22,14 @@ export function isWriting(): boolean {
   return document.activeElement?.matches("input, textarea, [contenteditable]") === true;
 }
 
-/** Draws what a change shows, and what else is due, before it returns: the browser waits for nothing. */
-export function atOnce(page: Page, change: () => void): void {
+/** Draws all of a conversation, also what came since the last frame, before it returns: the browser waits for nothing. */
+export function drawAll(page: Page, sessionId: string): void {
   const { debounceRendering } = options;
   options.debounceRendering = (draw) => draw();
-  change();
+  batch(() => {
+    isOnPaper.value = true;
+    wholeId.value = sessionId;
+  });
   page.draw();
   if (debounceRendering) options.debounceRendering = debounceRendering;
   else delete options.debounceRendering;
@@ -38,7 +42,8 @@ export function copyWhole(event: ClipboardEvent, page: Page, { earlier, sessionI
   if (!isWhole && !isInSelection(UNDRAWN) && !isInSelection(UNFETCHED)) return;
   const isHere = earlier.count === 0 || !(isWhole || isInSelection(UNFETCHED));
   if (isHere) {
-    drawForNow(page, sessionId);
+    drawAll(page, sessionId);
+    setTimeout(() => (isOnPaper.value = false));
     if (!isComing()) return;
   }
   event.preventDefault();
@@ -52,12 +57,4 @@ export function copyWhole(event: ClipboardEvent, page: Page, { earlier, sessionI
 function isInSelection(boxes: string): boolean {
   const selection = getSelection();
   return [...document.querySelectorAll(boxes)].some((box) => selection?.containsNode(box, true));
-}
-
-function drawForNow(page: Page, sessionId: string): void {
-  atOnce(page, () => {
-    wholeId.value = sessionId;
-    isOnPaper.value = true;
-  });
-  setTimeout(() => (isOnPaper.value = false));
 }

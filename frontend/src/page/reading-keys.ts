@@ -3,7 +3,7 @@
 import { batch } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Conversation } from "../core/index.ts";
-import { atOnce, copyWhole, isWriting } from "./copying.ts";
+import { copyWhole, drawAll, isWriting } from "./copying.ts";
 import { usePage } from "./page.ts";
 import { isFinding, isOnPaper, wholeId } from "./reveal.ts";
 
@@ -41,16 +41,12 @@ export function useReadingKeys(conversation: Conversation, toBeginning: () => vo
       }
     };
     const onCopy = (event: ClipboardEvent): void => copyWhole(event, page, conversation);
-    const forPaper = (isOn: boolean) => (): void => {
-      const change = (): void =>
-        batch(() => {
-          isOnPaper.value = isOn;
-          wholeId.value = isOn ? sessionId : null;
-        });
-      if (isOn) atOnce(page, change);
-      else change();
-    };
-    const [before, after] = [forPaper(true), forPaper(false)];
+    const before = (): void => drawAll(page, sessionId);
+    const after = (): void =>
+      batch(() => {
+        isOnPaper.value = false;
+        wholeId.value = null;
+      });
     window.addEventListener("keydown", onKey);
     document.addEventListener("copy", onCopy);
     window.addEventListener("beforeprint", before);

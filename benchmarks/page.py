@@ -133,14 +133,10 @@ async def ours(browser: Browser, count: int, slower: int, directory: pathlib.Pat
                 browser, page, f"{gateway.url}/#s=history", f"Message number {count - 1}.", slower
             )
             key_ms = await key_to_paint(page, slower)
-            devtools = await page.context.new_cdp_session(page)
-            await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
-            find_ms = await longest(browser, page, lambda: found(page, f"number {count // 100}."))
+            find_ms = await longest(browser, page, slower, lambda: found(page, f"number {count // 100}."))
         async with window(browser) as page:
             await opened(browser, page, f"{gateway.url}/#s=history", f"Message number {count - 1}.", slower)
-            devtools = await page.context.new_cdp_session(page)
-            await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
-            beginning_ms = await longest(browser, page, lambda: at_beginning(page))
+            beginning_ms = await longest(browser, page, slower, lambda: at_beginning(page))
         async with window(browser) as page:
             await page.goto(f"{gateway.url}/#s=empty")
             empty_key_ms = await key_to_paint(page, slower)

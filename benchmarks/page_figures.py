@@ -126,8 +126,10 @@ def tasks_of(trace: bytes, *, until: str = "") -> list[float]:
     ]
 
 
-async def longest(browser: Browser, page: Page, act: Callable[[], Awaitable[object]]) -> float:
+async def longest(browser: Browser, page: Page, slower: int, act: Callable[[], Awaitable[object]]) -> float:
     """The longest task while something is done."""
+    devtools = await page.context.new_cdp_session(page)
+    await devtools.send("Emulation.setCPUThrottlingRate", {"rate": slower})
     await browser.start_tracing(page=page, categories=CATEGORIES)
     with contextlib.suppress(NotInTime):
         await act()

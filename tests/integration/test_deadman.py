@@ -7,6 +7,7 @@ import os
 import pathlib
 import signal
 import time
+from typing import Literal
 
 import pytest
 
@@ -117,8 +118,11 @@ async def test_what_was_stopped_before_stays_so_after_a_rest() -> None:
             await more(inmate)
 
 
-async def test_what_its_gateway_freezes_thaws_stops_or_starts_meanwhile() -> None:
-    async with yard("basic") as here:
+@pytest.mark.parametrize("cgroups", ["auto", "off"])
+async def test_what_its_gateway_freezes_thaws_stops_or_starts_meanwhile(
+    cgroups: Literal["auto", "off"],
+) -> None:
+    async with yard("basic", cgroups=cgroups) as here:
         here.spawner.hold_to(LONG)
         async with await ticking(here) as inmate:
             freezer = inmate.worker.freezer
@@ -135,9 +139,18 @@ async def test_what_its_gateway_freezes_thaws_stops_or_starts_meanwhile() -> Non
             inmate.worker._server.send(Stop(id=inmate.worker._id, is_gentle=True))
             await soon(asyncio.shield(inmate.worker.exited), 10)
             assert ticks(inmate)[-1] == at, "it is killed, not asked"
-            here.spawner.hold_to(LONG)  # one that is started meanwhile is held as soon as it is there
+            assert not starting.done()
+            here.spawner.hold_to(LONG)
             async with await starting as other:
                 assert await other.read_line() == "begun"
+
+
+@pytest.mark.parametrize(("profile", "cgroups"), FREEZERS)
+async def test_what_starts_in_a_rest_that_does_not_end_never_runs(profile: Profile, cgroups: str) -> None:
+    async with yard(profile, cgroups=cgroups) as here:  # type: ignore[arg-type]
+        here.spawner.hold_to(in_ms(0, 1_000 * crowding()))
+        with pytest.raises(StartFailed, match="ended before its walls stood"):
+            await here.spawn(PYTHON, "-c", TICKS)
 
 
 async def test_a_fork_server_that_is_started_again_knows_what_its_gateway_said() -> None:

@@ -2,7 +2,8 @@
 
 A gateway that shares its store with others, or could, says from time to time until when it may work. When
 that moment has passed without another word, the fork server lets the workers rest, even if the gateway itself
-stands still; they go on when the word comes, and end if it does not come in time.
+stands still; they go on when the word comes, and end if it does not come in time. A worker that is started
+meanwhile waits at a gate for that, before it does anything.
 
 Guarantees: a gateway that never says so is not watched; what stood still before goes on standing still after;
 nothing that rests runs another instruction before it is killed.
@@ -18,6 +19,7 @@ from typing import Final, Literal
 
 from worker.forkserver import tree
 from worker.forkserver.groups import Group
+from worker.sandbox import kernel
 from worker.spec import GoOn
 
 LOOK_MILLISECONDS: Final = 50
@@ -106,6 +108,26 @@ class Rest:
             if tree.start_time(pid) == started:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGCONT)
+
+
+class Gate:
+    """Where a worker waits that is started during a rest."""
+
+    def __init__(self) -> None:
+        self._inside, self._outside = os.pipe()
+
+    def wait(self) -> None:
+        """In the child: until it is opened. Ends with the fork server."""
+        kernel.set_parent_death_signal(signal.SIGKILL)
+        os.close(self._outside)
+        if not os.read(self._inside, 1):
+            os._exit(1)
+
+    def open(self) -> None:
+        """Lets it in; nobody waits here again."""
+        os.write(self._outside, b"+")
+        os.close(self._outside)
+        os.close(self._inside)
 
 
 def _milliseconds(nanoseconds: int) -> int:

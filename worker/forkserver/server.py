@@ -37,7 +37,7 @@ from worker import spec
 from worker.agent import agent
 from worker.forkserver import init, reach, tree
 from worker.forkserver.groups import Group, Groups
-from worker.forkserver.resting import Rest, Rule, Watch
+from worker.forkserver.resting import Gate, Rest, Rule, Watch
 from worker.sandbox import kernel
 from worker.sandbox import walls as sandbox
 from worker.spec import (
@@ -93,6 +93,14 @@ class Child:
         self.end: Exit | None = None
         self.rest: Rest | None = None
         """While it rests."""
+        self.gate: Gate | None = None
+        """Where it waits, if it was started during a rest."""
+
+    def open_gate(self) -> None:
+        """Has it wait no longer."""
+        if self.gate is not None:
+            self.gate.open()
+            self.gate = None
 
 
 class ForkServer:
@@ -168,6 +176,7 @@ class ForkServer:
             elif child.rest is not None:
                 child.rest.end()
                 child.rest = None
+                child.open_gate()
 
     def _rest(self, child: Child) -> None:
         child.rest = child.rest or Rest(child.pid, has_init=child.has_init, group=child.group)
@@ -233,19 +242,25 @@ class ForkServer:
 
     def _spawn(self, order: Spawn, body: memoryview, fds: list[int]) -> None:
         reading, writing = os.pipe()
+        gate = None if self._watch.rule(time.monotonic_ns()) == "go" else Gate()
         try:
             group = self._make_group(order)
             pid = _clone(order, group)
         except OSError as error:
             os.close(reading)
             os.close(writing)
+            if gate is not None:
+                gate.open()
             self._send(Failed(id=order.id, words=_no_process(order, error)))
             return
         if pid == 0:
+            if gate is not None:
+                gate.wait()
             _become_worker(body, fds, writing, group)
         os.close(writing)
         body.release()
         child = Child(order, pid, reading, group)
+        child.gate = gate
         self._children[order.id] = self._by_pid[pid] = self._by_report[reading] = child
         self._poll.register(reading, select.POLLIN)
 
@@ -337,6 +352,7 @@ class ForkServer:
                     self._ended(child, status, usage.ru_utime + usage.ru_stime)
 
     def _ended(self, child: Child, status: int, cpu_seconds: float) -> None:
+        child.open_gate()
         if child.report >= 0:
             self._read_report(child)
             self._close_report(child)

@@ -11,7 +11,7 @@ import { useLayoutEffect, useState } from "preact/hooks";
 import { usePage } from "./page.ts";
 import { t } from "./preferences.ts";
 
-/** Of what is drawn, whose code is on its way. */
+/** Code that is on its way, of what is drawn or was asked for before. */
 const coming = new Set<Promise<void>>();
 
 export function isComing(): boolean {

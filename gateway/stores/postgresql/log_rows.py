@@ -58,7 +58,7 @@ async def read(
 ) -> list[Event]:
     """The next events of a log above a cursor: at most so many, and no more bytes, but for the first."""
     rows = await connection.fetch(_READ, session, after, limit, max_bytes)
-    return next_page(after, map(tuple, rows), limit=limit, max_bytes=max_bytes)
+    return next_page(after, rows, limit=limit, max_bytes=max_bytes)
 
 
 async def last_seq(connection: Statements, session: int) -> int:

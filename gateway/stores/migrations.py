@@ -1,7 +1,7 @@
 """Migrations: numbered SQL files that bring a store's tables up to date, in a directory of each package.
 
-The core has its own (`sqlite/migrations`); an application gives its directory when the store is opened. The
-numbers of two packages are independent of each other.
+The core has its own for each engine (`sqlite/migrations`, `postgresql/migrations`); an application gives its
+directory when the store is opened. The numbers of two packages are independent of each other.
 """
 
 from __future__ import annotations

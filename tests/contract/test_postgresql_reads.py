@@ -23,6 +23,7 @@ async def test_what_is_read_asks_the_server_once(tmp_path: pathlib.Path) -> None
         for _ in range(3):
             assert await store.sessions.find("t/s", "a") is not None
         assert await store.labels.find("t/s", "a") is None
+        assert await store.logs.read_events(record("a").key, after=0, limit=9) == []
     finally:
         await store.close()
-    assert len(asked) == 4
+    assert len(asked) == 5

@@ -19,10 +19,12 @@ STATEMENT_BYTES: Final = 16 * 1024 * 1024
 
 _READ: Final = (
     "SELECT seq, at, body FROM (SELECT seq, at, body, sum(length(body)) OVER (ORDER BY seq) - length(body)"
-    " AS before FROM events WHERE session = $1 AND seq > $2 ORDER BY seq LIMIT $3) AS page"
+    " AS before FROM events WHERE session = {session} AND seq > $2 ORDER BY seq LIMIT $3) AS page"
     " WHERE before <= $4 ORDER BY seq"
 )
 """The length of a long body is known without reading it."""
+_READ_OF_ROW: Final = _READ.format(session="$1")
+_READ_OF_KEY: Final = _READ.format(session="(SELECT id FROM sessions WHERE key = $1)")
 _PAGE: Final = (
     "SELECT seq, at, CASE WHEN length(body) > $3"
     " AND substr(body, 10, 10) NOT IN ('text_delta', 'thought_de') THEN NULL ELSE body END"
@@ -54,10 +56,13 @@ async def _insert(connection: Statements, rows: list[Row]) -> None:
 
 
 async def read(
-    connection: Statements, session: int, *, after: int, limit: int, max_bytes: int
+    connection: Statements, session: int | str, *, after: int, limit: int, max_bytes: int
 ) -> list[Event]:
-    """The next events of a log above a cursor: at most so many, and no more bytes, but for the first."""
-    rows = await connection.fetch(_READ, session, after, limit, max_bytes)
+    """The next events of a log, by the row or the key of its session, above a cursor: at most so many, and no
+    more bytes, but for the first.
+    """
+    query = _READ_OF_KEY if isinstance(session, str) else _READ_OF_ROW
+    rows = await connection.fetch(query, session, after, limit, max_bytes)
     return next_page(after, rows, limit=limit, max_bytes=max_bytes)
 
 

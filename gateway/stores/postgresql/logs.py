@@ -61,13 +61,9 @@ class PostgresqlLogs:
     async def read_events(
         self, key: str, *, after: int, limit: int, max_bytes: int = READ_BYTES
     ) -> list[Event]:
-        async def act(connection: Statements) -> list[Event]:
-            session = await connection.fetchval("SELECT id FROM sessions WHERE key = $1", key)
-            if session is None:
-                return []
-            return await log_rows.read(connection, session, after=after, limit=limit, max_bytes=max_bytes)
-
-        return await self._database.query(act)
+        return await self._database.query(
+            lambda c: log_rows.read(c, key, after=after, limit=limit, max_bytes=max_bytes)
+        )
 
     async def oldest_seq(self, key: str) -> int:
         """Nothing is dropped here but with its session."""

@@ -22,7 +22,9 @@ USAGE_ERROR: Final = 2
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     """The arguments that every command has."""
-    parser.add_argument("--data-dir", metavar="DIR", help="where sessions are kept")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="where sessions are kept (~/.local/share/agent-gateway)"
+    )
     parser.add_argument("--config", type=pathlib.Path, metavar="FILE", help="a TOML file")
 
 

@@ -44,7 +44,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Its arguments."""
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (8080; 0: any free one)")
-    parser.add_argument("--data-dir", metavar="DIR", help="where sessions keep their files")
+    parser.add_argument(
+        "--data-dir", metavar="DIR", help="where sessions are kept (~/.local/share/agent-gateway)"
+    )
     parser.add_argument("--config", type=pathlib.Path, metavar="FILE", help="a TOML file")
     parser.add_argument(
         "--agent",

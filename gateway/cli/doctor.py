@@ -148,7 +148,7 @@ def _network(mode: Network, names: str, lacks: str) -> tuple[bool, str]:
         case "broker":
             return (True, f"network broker: {names} reach the hosts of their lists, through the gateway")
         case "none":
-            return (True, f"network none: {names} reach no host")
+            return (True, f"network none, from which no host is reached: {names}")
     return (True, f"network shared: {names} reach whatever this machine reaches; no list holds")
 
 

@@ -155,7 +155,7 @@ def test_the_doctor_says_what_holds_each_network(tmp_path: pathlib.Path) -> None
     advice = next(iter(agents.advice()))
     held = {words: is_well for is_well, words in _networks(agents, "")}
     assert held == {
-        "network none: built-in reach no host": True,
+        "network none, from which no host is reached: built-in": True,
         "network broker: coder reach the hosts of their lists, through the gateway": True,
         "network shared: open reach whatever this machine reaches; no list holds": True,
         f"note: {advice}": True,

@@ -90,7 +90,7 @@ const Code = lazily(() => import("./Code.tsx").then((loaded) => loaded.Code));
 const HOW = `AGENT_MODEL_URL=https://api.example.com/v1 \\
 AGENT_MODEL=model-name \\
 AGENT_MODEL_KEY=… \\
-agent-gateway serve`;
+agent-gateway serve   # or: make run`;
 
 function OfflineLine() {
   const [isOpen, setOpen] = useState(false);

@@ -2,21 +2,27 @@
 
 Everything is keyed by (owner, conversation), and a conversation has one owner. Every operation is
 one transaction, so a hundred at once lose nothing. Money is whole agorot. A conversation whose time is over
-is not there, purged or not. `memory_shop.py` is the reference; both pass tests/contract/test_shop_stores.py.
+is not there, purged or not. `store_memory.py` is the reference; all pass tests/contract/test_shop_stores.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal, Protocol
 
+import msgspec
 from msgspec import Struct, field
 
+from gateway.apps.shop.errors import PreferencesTooLarge
 from gateway.extension import ConversationKey
 
 ShopUse = Literal["searches", "views", "adds", "removes", "clears", "checkouts"]
 """What is counted of a conversation."""
 USES: tuple[ShopUse, ...] = ("searches", "views", "adds", "removes", "clears", "checkouts")
+LINE_COLUMNS: Final = "line, name, price, quantity, image, extra, added_at"
+"""Of the table of carts' lines."""
+PURGE_BATCH: Final = 1_000
+"""Conversations purged in one transaction: others' commits wait for it."""
 
 
 ShopKey = ConversationKey
@@ -113,7 +119,7 @@ class ConversationTally(Struct, frozen=True, kw_only=True):
 
 
 class ShopStore(Protocol):
-    """One contract, two houses. Every method may raise StoreFull or StoreFailed; those that make a
+    """One contract, three houses. Every method may raise StoreFull or StoreFailed; those that make a
     conversation may raise SessionLimit.
     """
 
@@ -195,11 +201,36 @@ def too_many_lines(bounds: Bounds) -> str:
     return f"A cart holds at most {bounds.lines} different products."
 
 
-def too_many_keys(bounds: Bounds) -> str:
-    """The words of a refusal."""
-    return f"A conversation has at most {bounds.preference_keys} preferences."
+def check_preferences(merged: Mapping[str, Any], bounds: Bounds) -> None:
+    """Raises PreferencesTooLarge if a conversation would have too many, or too much in them."""
+    if len(merged) > bounds.preference_keys:
+        raise PreferencesTooLarge(f"A conversation has at most {bounds.preference_keys} preferences.")
+    if len(msgspec.json.encode(merged)) > bounds.preference_bytes:
+        words = f"A conversation's preferences take at most {bounds.preference_bytes} bytes as JSON."
+        raise PreferencesTooLarge(words)
 
 
-def too_much_text(bounds: Bounds) -> str:
-    """The words of a refusal."""
-    return f"A conversation's preferences take at most {bounds.preference_bytes} bytes as JSON."
+def cart_of(rows: Iterable[Any]) -> Cart:
+    """The cart of rows of `LINE_COLUMNS`."""
+    return Cart(
+        tuple(
+            CartLine(
+                line=line,
+                name=name,
+                price=price,
+                quantity=quantity,
+                image=image,
+                extra=msgspec.json.decode(extra, type=dict[str, Any]),
+                added_at=added_at,
+            )
+            for line, name, price, quantity, image, extra, added_at in rows
+        )
+    )
+
+
+def purchases_of(rows: Iterable[Any]) -> list[Purchase]:
+    """Of rows of when it was bought, what it cost, and the lines as JSON."""
+    return [
+        Purchase(bought_at, total, msgspec.json.decode(items, type=tuple[CartLine, ...]))
+        for bought_at, total, items in rows
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
+from gateway.apps.shop.errors import CartFull, CartLimit
 from gateway.apps.shop.store import (
     USES,
     Bounds,
@@ -19,10 +19,9 @@ from gateway.apps.shop.store import (
     ShopKey,
     ShopSession,
     ShopUse,
-    too_many_keys,
+    check_preferences,
     too_many_lines,
     too_much,
-    too_much_text,
 )
 from gateway.errors import SessionLimit
 
@@ -159,10 +158,7 @@ class MemoryShopStore:
     ) -> dict[str, Any]:
         found = self._alive(key, moment.at)
         merged = dict(sorted({**(found.preferences if found else {}), **changes}.items()))
-        if len(merged) > bounds.preference_keys:
-            raise PreferencesTooLarge(too_many_keys(bounds))
-        if len(msgspec.json.encode(merged)) > bounds.preference_bytes:
-            raise PreferencesTooLarge(too_much_text(bounds))
+        check_preferences(merged, bounds)
         found = found or self._made(key, moment)
         found.used(moment, None)
         found.preferences = merged

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
+from gateway.apps.shop.errors import CartFull, CartLimit
 from gateway.apps.shop.room import ShopRoom
 from gateway.apps.shop.store import (
+    LINE_COLUMNS,
+    PURGE_BATCH,
     USES,
     Bounds,
     Cart,
@@ -24,21 +26,17 @@ from gateway.apps.shop.store import (
     ShopKey,
     ShopSession,
     ShopUse,
-    too_many_keys,
+    cart_of,
+    check_preferences,
+    purchases_of,
     too_many_lines,
     too_much,
-    too_much_text,
 )
 from gateway.extension import PostgresqlDatabase, Statements
 
 _ALIVE: Final = "owner = $1 AND conversation = $2 AND expires_at > $3"
 _COUNTS: Final = ", ".join(USES)
-_LINES: Final = (
-    "SELECT line, name, price, quantity, image, extra, added_at FROM shop_items WHERE session = $1"
-    " ORDER BY id"
-)
-_PURGE_BATCH: Final = 1_000
-"""Conversations purged in one transaction: others' commits wait for it."""
+_LINES: Final = f"SELECT {LINE_COLUMNS} FROM shop_items WHERE session = $1 ORDER BY id"  # noqa: S608
 
 
 class PostgresqlShopStore:
@@ -172,10 +170,7 @@ class PostgresqlShopStore:
                 f"SELECT at, total, items FROM shop_purchases WHERE {_ALIVE} ORDER BY id DESC",  # noqa: S608
                 *(key.owner, key.conversation, at),
             )
-            return [
-                Purchase(bought_at, total, msgspec.json.decode(items, type=tuple[CartLine, ...]))
-                for bought_at, total, items in rows
-            ]
+            return purchases_of(rows)
 
         return await self._database.query(act)
 
@@ -193,10 +188,7 @@ class PostgresqlShopStore:
                 [(row, name, msgspec.json.encode(value).decode()) for name, value in changes.items()],
             )
             merged = await _preferences(connection, row)
-            if len(merged) > bounds.preference_keys:
-                raise PreferencesTooLarge(too_many_keys(bounds))
-            if len(msgspec.json.encode(merged)) > bounds.preference_bytes:
-                raise PreferencesTooLarge(too_much_text(bounds))
+            check_preferences(merged, bounds)
             return merged
 
         return await self._database.transact(act)
@@ -282,7 +274,7 @@ class PostgresqlShopStore:
                 "DELETE FROM shop_sessions WHERE id IN"
                 " (SELECT id FROM shop_sessions WHERE expires_at <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"
                 " RETURNING id",
-                *(now, _PURGE_BATCH),
+                *(now, PURGE_BATCH),
             )
             return len(gone)
 
@@ -343,7 +335,7 @@ async def _used(
 
 
 async def _cart(connection: Statements, row: int) -> Cart:
-    return _lines(await connection.fetch(_LINES, row))
+    return cart_of(await connection.fetch(_LINES, row))
 
 
 async def _emptied(connection: Statements, row: int) -> Cart:
@@ -351,23 +343,6 @@ async def _emptied(connection: Statements, row: int) -> Cart:
     cart = await _cart(connection, row)
     await connection.execute("DELETE FROM shop_items WHERE session = $1", row)
     return cart
-
-
-def _lines(rows: Sequence[Any]) -> Cart:
-    return Cart(
-        tuple(
-            CartLine(
-                line=line,
-                name=name,
-                price=price,
-                quantity=quantity,
-                image=image,
-                extra=msgspec.json.decode(extra, type=dict[str, Any]),
-                added_at=added_at,
-            )
-            for line, name, price, quantity, image, extra, added_at in rows
-        )
-    )
 
 
 async def _preferences(connection: Statements, row: int) -> dict[str, Any]:

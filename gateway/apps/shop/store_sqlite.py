@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.apps.shop.errors import CartFull, CartLimit, PreferencesTooLarge
+from gateway.apps.shop.errors import CartFull, CartLimit
 from gateway.apps.shop.store import (
+    LINE_COLUMNS,
+    PURGE_BATCH,
     USES,
     Bounds,
     Cart,
@@ -20,18 +22,17 @@ from gateway.apps.shop.store import (
     ShopKey,
     ShopSession,
     ShopUse,
-    too_many_keys,
+    cart_of,
+    check_preferences,
+    purchases_of,
     too_many_lines,
     too_much,
-    too_much_text,
 )
 from gateway.errors import SessionLimit
 from gateway.extension import Database
 
 _ALIVE: Final = "owner = ? AND conversation = ? AND expires_at > ?"
 _COUNTS: Final = ", ".join(USES)
-PURGE_BATCH: Final = 1_000
-"""Conversations purged in one transaction: others' commits wait for it."""
 
 
 class SqliteShopStore:
@@ -177,10 +178,7 @@ class SqliteShopStore:
                 " WHERE owner = ? AND conversation = ? AND expires_at > ? ORDER BY id DESC",
                 (key.owner, key.conversation, at),
             )
-            return [
-                Purchase(bought_at, total, msgspec.json.decode(items, type=tuple[CartLine, ...]))
-                for bought_at, total, items in rows
-            ]
+            return purchases_of(rows)
 
         return await self._database.read(act)
 
@@ -195,10 +193,7 @@ class SqliteShopStore:
                 [(row, name, msgspec.json.encode(value).decode()) for name, value in changes.items()],
             )
             merged = _preferences(connection, row)
-            if len(merged) > bounds.preference_keys:
-                raise PreferencesTooLarge(too_many_keys(bounds))
-            if len(msgspec.json.encode(merged)) > bounds.preference_bytes:
-                raise PreferencesTooLarge(too_much_text(bounds))
+            check_preferences(merged, bounds)
             return merged
 
         merged: dict[str, Any] = await self._database.write(act)
@@ -342,24 +337,10 @@ def _alive(connection: sqlite3.Connection, key: ShopKey, at: int) -> int | None:
 
 def _cart(connection: sqlite3.Connection, row: int) -> Cart:
     rows = connection.execute(
-        "SELECT line, name, price, quantity, image, extra, added_at FROM shop_items WHERE session = ?"
-        " ORDER BY id",
+        f"SELECT {LINE_COLUMNS} FROM shop_items WHERE session = ? ORDER BY id",  # noqa: S608
         (row,),
     )
-    return Cart(
-        tuple(
-            CartLine(
-                line=line,
-                name=name,
-                price=price,
-                quantity=quantity,
-                image=image,
-                extra=msgspec.json.decode(extra, type=dict[str, Any]),
-                added_at=added_at,
-            )
-            for line, name, price, quantity, image, extra, added_at in rows
-        )
-    )
+    return cart_of(rows)
 
 
 def _preferences(connection: sqlite3.Connection, row: int) -> dict[str, Any]:

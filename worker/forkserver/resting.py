@@ -110,7 +110,7 @@ class Rest:
                     os.kill(pid, signal.SIGCONT)
 
 
-class Gate:
+class BirthGate:
     """Where a worker waits that is started during a rest."""
 
     def __init__(self) -> None:

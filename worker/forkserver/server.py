@@ -37,7 +37,7 @@ from worker import spec
 from worker.agent import agent
 from worker.forkserver import init, reach, tree
 from worker.forkserver.groups import Group, Groups
-from worker.forkserver.resting import Gate, Rest, Rule, Watch
+from worker.forkserver.resting import BirthGate, Rest, Rule, Watch
 from worker.sandbox import kernel
 from worker.sandbox import walls as sandbox
 from worker.spec import (
@@ -93,7 +93,7 @@ class Child:
         self.end: Exit | None = None
         self.rest: Rest | None = None
         """While it rests."""
-        self.gate: Gate | None = None
+        self.gate: BirthGate | None = None
         """Where it waits, if it was started during a rest."""
 
     def open_gate(self) -> None:
@@ -242,7 +242,7 @@ class ForkServer:
 
     def _spawn(self, order: Spawn, body: memoryview, fds: list[int]) -> None:
         reading, writing = os.pipe()
-        gate = None if self._watch.rule(time.monotonic_ns()) == "go" else Gate()
+        gate = None if self._watch.rule(time.monotonic_ns()) == "go" else BirthGate()
         try:
             group = self._make_group(order)
             pid = _clone(order, group)

@@ -4,12 +4,12 @@ event.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
 from gateway.apps.product_chat import facts
 from gateway.apps.product_chat.store import PROJECTED, ProductMessage, ProductSession
+from gateway.apps.product_chat.store_sql import CHAT_COLUMNS, CHATS_FROM, MESSAGE_COLUMNS, containing
 from gateway.events import facts as ev
 from gateway.extension import PostgresqlDatabase, Statements
 
@@ -20,27 +20,7 @@ _TAKE: Final = (
     " SELECT 'product_chat_messages', coalesce(max(id), 0) + 1 + $1::bigint FROM product_chat_messages"
     " ON CONFLICT (name) DO UPDATE SET next = greatest(s.next + $1, excluded.next) RETURNING next"
 )
-_CHAT: Final = (
-    "c.id, c.session_id, s.owner, s.session_id AS record_id, c.tenant, c.product_id, c.product_name,"
-    " c.customer_name, c.customer_email, c.status, c.priority, c.assigned_to, c.spam_score, c.created_at,"
-    " c.updated_at, c.last_message_at,"
-    " (SELECT count(*) FROM product_chat_messages m WHERE m.session_id = c.id) AS message_count,"
-    " (SELECT count(*) FROM product_chat_messages m WHERE m.session_id = c.id AND NOT m.is_read"
-    "  AND m.sender_type = 'customer') AS unread_count,"
-    " (SELECT message_text FROM product_chat_messages m WHERE m.session_id = c.id ORDER BY id DESC LIMIT 1)"
-    "  AS last_text,"
-    " (SELECT sender_type FROM product_chat_messages m WHERE m.session_id = c.id ORDER BY id DESC LIMIT 1)"
-    "  AS last_sender,"
-    " (SELECT m.created_at FROM product_chat_messages m WHERE m.session_id = c.id"
-    "  AND m.sender_type = 'customer' AND m.id > coalesce("
-    "   (SELECT max(a.id) FROM product_chat_messages a WHERE a.session_id = c.id"
-    "   AND a.sender_type IN ('assistant', 'admin')), 0) ORDER BY m.id LIMIT 1) AS waiting_since"
-)
-_FROM: Final = "FROM product_chat_sessions c JOIN sessions s ON s.id = c.session"
-_MESSAGE: Final = (
-    "id, session_id, seq, sender_type, sender_id, sender_name, message_text, message_type, is_read,"
-    " spam_score, created_at, updated_at"
-)
+_CHAT: Final = CHAT_COLUMNS.format(unread="NOT m.is_read")
 
 
 class PostgresqlProducts:
@@ -60,7 +40,7 @@ class PostgresqlProducts:
         return found[0] if found else None
 
     async def _chats(self, rest: str, *values: object) -> list[ProductSession]:
-        query = f"SELECT {_CHAT} {_FROM} {rest}"
+        query = f"SELECT {_CHAT} {CHATS_FROM} {rest}"
         rows = await self._store.query(lambda connection: connection.fetch(query, *values))
         return [ProductSession(**dict(row)) for row in rows]
 
@@ -69,7 +49,7 @@ class PostgresqlProducts:
     ) -> Sequence[ProductMessage]:
         order = "DESC" if newest_first else "ASC"
         query = (
-            f"SELECT {_MESSAGE} FROM product_chat_messages WHERE session_id = $1"  # noqa: S608
+            f"SELECT {MESSAGE_COLUMNS} FROM product_chat_messages WHERE session_id = $1"  # noqa: S608
             f" ORDER BY id {order} LIMIT $2 OFFSET $3"
         )
         rows = await self._store.query(lambda connection: connection.fetch(query, row_id, limit, offset))
@@ -97,7 +77,6 @@ class PostgresqlProducts:
         search: str = "",
         with_messages: bool = False,
     ) -> Sequence[ProductSession]:
-        escaped = re.sub(r"([\\%_])", r"\\\1", search)
         return await self._chats(
             "WHERE c.tenant = $1 AND ($2::text IS NULL OR c.status = $2)"
             " AND (NOT $6 OR c.last_message_at IS NOT NULL)"
@@ -106,7 +85,7 @@ class PostgresqlProducts:
             "   WHERE m.session_id = c.id AND m.message_text ILIKE $5))"
             " ORDER BY c.priority = 'urgent' DESC,"
             " coalesce(c.last_message_at, c.created_at) DESC, c.id DESC LIMIT $3 OFFSET $4",
-            tenant, status, limit, offset, f"%{escaped}%", with_messages,
+            tenant, status, limit, offset, containing(search), with_messages,
         )  # fmt: skip
 
 

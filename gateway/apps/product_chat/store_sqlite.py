@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -10,30 +9,11 @@ from typing import Any, Final
 
 from gateway.apps.product_chat import facts
 from gateway.apps.product_chat.store import PROJECTED, ProductMessage, ProductSession
+from gateway.apps.product_chat.store_sql import CHAT_COLUMNS, CHATS_FROM, MESSAGE_COLUMNS, containing
 from gateway.events import facts as ev
 from gateway.extension import Database
 
-_CHAT: Final = (
-    "c.id, c.session_id, s.owner, s.session_id AS record_id, c.tenant, c.product_id, c.product_name,"
-    " c.customer_name, c.customer_email, c.status, c.priority, c.assigned_to, c.spam_score, c.created_at,"
-    " c.updated_at, c.last_message_at,"
-    " (SELECT count(*) FROM product_chat_messages m WHERE m.session_id = c.id) AS message_count,"
-    " (SELECT count(*) FROM product_chat_messages m WHERE m.session_id = c.id AND m.is_read = 0"
-    "  AND m.sender_type = 'customer') AS unread_count,"
-    " (SELECT message_text FROM product_chat_messages m WHERE m.session_id = c.id ORDER BY id DESC LIMIT 1)"
-    "  AS last_text,"
-    " (SELECT sender_type FROM product_chat_messages m WHERE m.session_id = c.id ORDER BY id DESC LIMIT 1)"
-    "  AS last_sender,"
-    " (SELECT m.created_at FROM product_chat_messages m WHERE m.session_id = c.id"
-    "  AND m.sender_type = 'customer' AND m.id > coalesce("
-    "   (SELECT max(a.id) FROM product_chat_messages a WHERE a.session_id = c.id"
-    "   AND a.sender_type IN ('assistant', 'admin')), 0) ORDER BY m.id LIMIT 1) AS waiting_since"
-)
-_FROM: Final = "FROM product_chat_sessions c JOIN sessions s ON s.id = c.session"
-_MESSAGE: Final = (
-    "id, session_id, seq, sender_type, sender_id, sender_name, message_text, message_type, is_read,"
-    " spam_score, created_at, updated_at"
-)
+_CHAT: Final = CHAT_COLUMNS.format(unread="m.is_read = 0")
 
 
 class SqliteProducts:
@@ -54,7 +34,7 @@ class SqliteProducts:
         return found[0] if found else None
 
     async def _chats(self, rest: str, *values: object) -> list[ProductSession]:
-        query = f"SELECT {_CHAT} {_FROM} {rest}"
+        query = f"SELECT {_CHAT} {CHATS_FROM} {rest}"
         return await self._store.read(
             lambda c: [ProductSession(**row) for row in _named(c.execute(query, values))]
         )
@@ -64,7 +44,7 @@ class SqliteProducts:
     ) -> Sequence[ProductMessage]:
         order = "DESC" if newest_first else "ASC"
         query = (
-            f"SELECT {_MESSAGE} FROM product_chat_messages WHERE session_id = ?"  # noqa: S608
+            f"SELECT {MESSAGE_COLUMNS} FROM product_chat_messages WHERE session_id = ?"  # noqa: S608
             f" ORDER BY id {order} LIMIT ? OFFSET ?"
         )
         return await self._store.read(
@@ -95,7 +75,6 @@ class SqliteProducts:
         search: str = "",
         with_messages: bool = False,
     ) -> Sequence[ProductSession]:
-        escaped = re.sub(r"([\\%_])", r"\\\1", search)
         return await self._chats(
             "WHERE c.tenant = ?1 AND (?2 IS NULL OR c.status = ?2)"
             " AND (NOT ?6 OR c.last_message_at IS NOT NULL)"
@@ -104,7 +83,7 @@ class SqliteProducts:
             "   WHERE m.session_id = c.id AND m.message_text LIKE ?5 ESCAPE '\\'))"
             " ORDER BY c.priority = 'urgent' DESC,"
             " coalesce(c.last_message_at, c.created_at) DESC, c.id DESC LIMIT ?3 OFFSET ?4",
-            tenant, status, limit, offset, f"%{escaped}%", with_messages,
+            tenant, status, limit, offset, containing(search), with_messages,
         )  # fmt: skip
 
 

@@ -627,6 +627,21 @@ class StoreUnreachable(GatewayError):
     status = 503
 
 
+class SessionElsewhere(GatewayError):
+    """Another gateway has this session, and it cannot be reached now. Try again in a moment."""
+
+    code = "session_elsewhere"
+    status = 503
+
+    def __init__(
+        self, message: str = "", *, node: int = 0, url: str = "", session_id: str | None = None
+    ) -> None:
+        super().__init__(message, session_id=session_id, retry_after_seconds=1)
+        self.node = node
+        """The id of who has it. The request is sent on to it; only if that fails, the caller is told."""
+        self.url = url
+
+
 class StoreDamaged(GatewayError):
     """The database is damaged where this is stored. What lies elsewhere is not touched by it; who runs this
     gateway finds in its log what to do.

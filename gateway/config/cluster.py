@@ -16,7 +16,16 @@ _Seconds = Annotated[float, Meta(gt=0, le=3600)]
 
 
 class ClusterConfig(Table, frozen=True, kw_only=True):
-    """Used with `store = "postgresql://…"` alone."""
+    """Used with `store = "postgresql://…"` alone. With `url`, several gateways share the store."""
+
+    name: Annotated[str, Meta(max_length=100)] = ""
+    """What this gateway is called among those that share the store, the same at each start; "": the name of
+    the machine.
+    """
+    url: str = ""
+    """Where the other gateways reach this one, `http://10.0.0.5:8081`; "": it is the only one."""
+    listen: str = ""
+    """Address and port at which it listens for them, `0.0.0.0:8081`; "": those of `url`."""
 
     lease_seconds: _Seconds = 3.0
     """A gateway that had no answer from its store for so long does nothing until it has: its workers rest."""

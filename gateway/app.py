@@ -23,9 +23,8 @@ from gateway.extension import Context, joined, opened, refuse_taken
 from gateway.http.application import application, document
 from gateway.http.door_routes import through
 from gateway.http.gate import Gate
-from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
-from gateway.maintenance.lock import DataLock
+from gateway.maintenance.lock import DataLock, refuse_half_restored
 from gateway.models.ledger import ledger_of
 from gateway.sessions.host import MCP_PATH
 from gateway.sessions.membership import Membership

@@ -24,8 +24,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, cast
 
-import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import Config as UvicornConfig
+from uvicorn.server import Server as UvicornServer
 
 from gateway.config.file import ConfigError
 from gateway.config.tables import Config, LimitsConfig, ServerConfig
@@ -71,10 +72,10 @@ SWEEP_TICKS: Final = 10
 """Of uvicorn, a tenth of a second each, between two looks at readers that stand still."""
 
 
-class Server(uvicorn.Server):
+class Server(UvicornServer):
     """uvicorn without its own signal handlers, which looks after its connections."""
 
-    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+    def __init__(self, config: UvicornConfig, connections: Connections) -> None:
         super().__init__(config)
         self.connections = connections
         self.serving: asyncio.Task[None]
@@ -222,8 +223,8 @@ async def _operators_door(gateway: Servable, server: Server, connections: Connec
         (data_path / SOCKET_NAME).unlink(missing_ok=True)
 
 
-def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.Config:
-    return uvicorn.Config(
+def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> UvicornConfig:
+    return UvicornConfig(
         app,
         loop="none",
         http=cast("Any", functools.partial(GatewayProtocol, connections=connections)),

@@ -49,8 +49,8 @@ COMMANDS: Final = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; its exit code."""
     terminal.open_streams()
-    for name, modules in heavy.HOLLOW.items():
-        heavy.hollow(name, modules)
+    for name, places in heavy.HOLLOW.items():
+        heavy.hollow(name, places)
     try:
         try:
             return _commanded(sys.argv[1:] if arguments is None else arguments)

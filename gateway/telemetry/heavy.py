@@ -8,8 +8,9 @@ if TYPE_CHECKING:
 else:
     aiohttp = lazily("aiohttp")
 
-They are aiohttp and yarl (calls to providers, issuers, MCP servers, servers in workers), PyJWT (tokens) and
-cryptography (certificates for workers, keys of people). A test holds the list.
+They are aiohttp and yarl (calls to providers, issuers, MCP servers, servers in workers), PyJWT (tokens),
+cryptography (certificates for workers, keys of people) and argon2 (passwords of a shop's staff). A test holds
+the list.
 
 Of other libraries only what their package itself imports is heavy: uvicorn's is its command line, with all of
 click and multiprocessing, that of prometheus_client two web servers of its own, which the gateway never uses.
@@ -21,11 +22,16 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import pkgutil
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
 
-HOLLOW: Final[dict[str, tuple[str, ...]]] = {"prometheus_client": ("values",), "uvicorn": ()}
-"""Packages, and which of their modules others of theirs import from the package."""
+HOLLOW: Final = {
+    "prometheus_client": {"values": "prometheus_client.values"},
+    "uvicorn": {"Config": "uvicorn.config:Config"},
+}
+"""Packages, and where the names are that their own modules ask them for."""
 
 
 class Lazy:
@@ -46,9 +52,9 @@ def lazily(name: str) -> Any:
     return Lazy(name)
 
 
-def hollow(name: str, modules: tuple[str, ...] = ()) -> None:
+def hollow(name: str, places: Mapping[str, str]) -> None:
     """From now on modules of this package can be imported alone. What it imports itself is there as soon as
-    somebody asks the package for any name but those of `modules`. Nothing happens if it is imported already.
+    somebody asks the package for any name but those of `places`. Nothing happens if it is imported already.
     """
     spec = None if name in sys.modules else importlib.util.find_spec(name)
     if spec is None or spec.loader is None:
@@ -56,8 +62,8 @@ def hollow(name: str, modules: tuple[str, ...] = ()) -> None:
     loader, package = spec.loader, importlib.util.module_from_spec(spec)
 
     def ask(attribute: str) -> Any:
-        if attribute in modules:
-            return importlib.import_module(f"{name}.{attribute}")
+        if attribute in places:
+            return pkgutil.resolve_name(places[attribute])
         del package.__dict__["__getattr__"]
         loader.exec_module(package)
         return getattr(package, attribute)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gateway.agents.broker import Broker
 from gateway.agents.catalogue import AgentCatalogue
@@ -45,6 +45,7 @@ from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
+from gateway.sessions.takeover import Takeover
 from gateway.sessions.workspace import WorkspaceTools
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
@@ -223,6 +224,13 @@ class Sessions:
             on_odd=metrics.odd("mcp"),
         )
 
+    def _takeover(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """Where several gateways share the store."""
+        membership, directory = self.services.membership, self.services.store.directory
+        if membership is None or directory is None:
+            return {}
+        return {"takeover": Takeover(self.manager, membership, directory).run}
+
     @contextlib.asynccontextmanager
     async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
@@ -242,6 +250,7 @@ class Sessions:
                 log.warning("%d turns were cut by the end of the last gateway", recovered)
             async with tasks.running(
                 {
+                    **self._takeover(),
                     "reaper": self.reaper.reap_for_ever,
                     "parker": self.reaper.park_for_ever,
                     "budgets": self.releaser.run,

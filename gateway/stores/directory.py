@@ -95,9 +95,11 @@ class Node(Struct, frozen=True, kw_only=True):
 class Seen(Struct, frozen=True):
     """What a beat was answered."""
 
-    nodes: tuple[Node, ...] = ()
+    mine: int
+    """The id of one's own row."""
+    nodes: tuple[Node, ...]
     """All rows, one's own among them."""
-    changes: int = 0
+    changes: int
     """How often something was changed that nodes keep in memory (table `cluster`)."""
 
 

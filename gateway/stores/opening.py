@@ -50,8 +50,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """What this one says of itself to the others."""
     version: str = ""
     """Of this program."""
-    mark: str = ""
-    """Of the data directory, which this gateway has locked."""
+    mark: Callable[[], str] = str
+    """Of the data directory, which this gateway has locked when it opens the store."""
 
 
 def _memory(_url: str, options: Options) -> Store:

@@ -17,7 +17,7 @@ from gateway.stores.postgresql import nodes
 from gateway.stores.postgresql.claims import FENCE, Claims
 from gateway.stores.postgresql.connections import ReadPool
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
-from gateway.stores.session_rows import SELECT, record_of
+from gateway.stores.session_rows import SELECT_SHARED, record_of
 from gateway.stores.sessions import SessionRecord
 from gateway.stores.sightings import NodeRow
 
@@ -31,7 +31,7 @@ _TAKE: Final = (
     f" WHERE sessions.id = ANY($2::bigint[]) AND (node = $1 OR {_IS_FREE})"
     " RETURNING key, sessions.id, generation"
 )
-_RECORDS: Final = SELECT + "WHERE sessions.id = ANY($1::bigint[])"
+_RECORDS: Final = SELECT_SHARED + "WHERE sessions.id = ANY($1::bigint[])"
 _FREE_AND: Final = (
     f"SELECT id FROM sessions WHERE {{condition}} AND {_IS_FREE}"  # noqa: S608 - literals
     " ORDER BY {order} LIMIT $1 FOR NO KEY UPDATE SKIP LOCKED"

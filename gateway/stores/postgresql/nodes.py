@@ -167,7 +167,7 @@ class SeveralNodes:
         rows = await connection.fetch(_BEAT, node, load.state, load.sessions, load.workers, load.worker_limit)
         if not rows or not rows[0]["is_mine"]:
             return False
-        self._on_seen(Seen(tuple(map(node_of, rows)), rows[0]["changes"]))
+        self._on_seen(Seen(node, tuple(map(node_of, rows)), rows[0]["changes"]))
         return True
 
 

@@ -15,7 +15,7 @@ from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.postgresql import log_rows, tombstones
 from gateway.stores.postgresql.claims import FENCE, Claims
 from gateway.stores.postgresql.statements import changed, numbered
-from gateway.stores.session_rows import CHANGED, COLUMNS, SELECT, changed_in, record_of, record_row
+from gateway.stores.session_rows import CHANGED, COLUMNS, SELECT_SHARED, changed_in, record_of, record_row
 from gateway.stores.sessions import Forking, Founding, OwnerTotal, SessionRecord
 from gateway.stores.tombstones import Tombstone
 
@@ -210,7 +210,7 @@ class PostgresqlSessions:
         return found[0] if found else None
 
     async def _many(self, where: str, *values: object) -> list[SessionRecord]:
-        rows = await self._database.query(lambda connection: connection.fetch(SELECT + where, *values))
+        rows = await self._database.query(lambda connection: connection.fetch(SELECT_SHARED + where, *values))
         return [record_of(row) for row in rows]
 
 

@@ -53,7 +53,7 @@ class PostgresqlStore:
         on_seen: Callable[[Seen], None] = lambda _seen: None,
         load: Callable[[], NodeLoad] = NodeLoad,
         version: str = "",
-        mark: str = "",
+        mark: Callable[[], str] = str,
     ) -> None:
         """`migrations`: of applications. `on_commit` hears how many seconds a commit took and if it was done,
         `on_end` that nothing can be stored any more, `on_beat` of each answer to a beat.
@@ -150,7 +150,7 @@ class PostgresqlStore:
             name=cluster.name or socket.gethostname(),
             url=cluster.url.rstrip("/"),
             version=self._version,
-            mark=self._mark,
+            mark=self._mark(),
             schema=schema.named(self._migrations),
             lease_seconds=cluster.lease_seconds,
             beat_seconds=cluster.beat_seconds,

@@ -32,7 +32,7 @@ from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
-from gateway.stores.directory import NodeLoad, Seen
+from gateway.stores.directory import NodeLoad, NodesSeen
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -186,7 +186,7 @@ class Gateway:
         if self.membership is not None:
             self.membership.beaten(sent, is_mine)
 
-    def _on_store_seen(self, seen: Seen) -> None:
+    def _on_store_seen(self, seen: NodesSeen) -> None:
         if self.membership is not None:
             self.membership.seen(seen)
 

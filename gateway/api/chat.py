@@ -261,7 +261,7 @@ class ChatFace:
         session = await self._manager.here(owner, session_id)
         if session is None:
             return await self._state_of(request, owner, session_id)
-        with contextlib.suppress(SessionEnded):
+        with contextlib.suppress(SessionEnded, SessionFenced):
             await session.interrupt()
         return self._answer(request, session)
 

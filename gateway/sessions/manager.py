@@ -28,6 +28,7 @@ from gateway.errors import (
     SessionElsewhere,
     SessionEnded,
     SessionExists,
+    SessionFenced,
     SessionLimit,
     SessionNotFound,
     StoreFailed,
@@ -250,7 +251,7 @@ class SessionManager:
                 session = await self.find(owner, session_id)
             if session is None:
                 raise SessionNotFound(session_id=session_id)
-            with contextlib.suppress(SessionEnded, *self._founded_elsewhere):
+            with contextlib.suppress(SessionEnded, SessionFenced, *self._founded_elsewhere):
                 try:
                     done = await verb(session)
                 finally:

@@ -155,7 +155,7 @@ class Asking:
         turn = asked.turn
         if turn is None or turn.done.done():
             return
-        with contextlib.suppress(SessionEnded):
+        with contextlib.suppress(SessionEnded, SessionFenced):
             if not await asked.session.drop_queued(turn.message_id):
                 await asked.session.interrupt()
 

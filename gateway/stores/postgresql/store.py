@@ -11,10 +11,10 @@ from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
-from gateway.stores.directory import Newcomer, NodeLoad, Seen
+from gateway.stores.directory import Newcomer, NodeLoad, NodesSeen
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import ledger, options, schema
-from gateway.stores.postgresql.claims import Claims
+from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.directory import PostgresqlDirectory
@@ -50,7 +50,7 @@ class PostgresqlStore:
         on_end: Callable[[str], None] = lambda _words: None,
         cluster: ClusterConfig | None = None,
         on_beat: OnBeat = lambda _sent, _is_there: None,
-        on_seen: Callable[[Seen], None] = lambda _seen: None,
+        on_seen: Callable[[NodesSeen], None] = lambda _seen: None,
         load: Callable[[], NodeLoad] = NodeLoad,
         version: str = "",
         mark: Callable[[], str] = str,
@@ -75,7 +75,7 @@ class PostgresqlStore:
         """What other concerns delete with a session."""
         self._readers = ReadPool(url)
         self._lease: NodeLease | None = None
-        self.claims = Claims(is_alone=not self._cluster.url)
+        self.claims = HeldSessions(is_alone=not self._cluster.url)
         self.directory = (
             None
             if self.claims.is_alone

@@ -16,6 +16,7 @@ from typing import TypeVar
 from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.database import Database, Projection
+from gateway.stores.files import FileStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
@@ -40,6 +41,7 @@ class SqliteStore:
     """`Store` in one file."""
 
     is_shared = False
+    files: FileStore | None = None
 
     def __init__(
         self,

@@ -67,14 +67,9 @@ def write(key: ShopKey, kind: MirrorNames, shown: Mirrored, *, before: bytes, no
     known = overlap(before, now)
     new: Sequence[bytes] = shown.messages[known:] if shown.messages is not None else ()
     kept = -1 if shown.messages is None else len(before) // MARK_BYTES if known else 0
-    return Script(
-        _WRITE,
-        names(key, kind),
-        (
-            *(_mark(key, kind), shown.info, max(shown.info_seconds, 1), max(shown.seconds, 1)),
-            *(kept, len(shown.messages or ()), *new),
-        ),
-    )
+    arguments: list[str | bytes | int] = [_mark(key, kind), shown.info]
+    arguments += [max(shown.info_seconds, 1), max(shown.seconds, 1), kept, len(shown.messages or ()), *new]
+    return Script(_WRITE, names(key, kind), arguments)
 
 
 def erase(key: ShopKey, kind: MirrorNames) -> Script:

@@ -224,7 +224,7 @@ class IdentityFace:
         body = await read_body(request, SignInRequest, self._services.config)
         if "keys" not in self._services.config.auth.modes:
             raise SignInFailed("API keys are not accepted here.")
-        known = self._gate.by_pasted_key(request, body.key.strip())
+        known = await self._gate.by_pasted_key(request, body.key.strip())
         principal = Principal(known.tenant, known.subject, "user", known.scopes, known.key_id)
         await self._become(request, principal, keeps_shares=body.keep_shares)
         return json_response(self._me(principal))

@@ -15,6 +15,7 @@ from gateway.api.file_links import FileLinksFace
 from gateway.api.file_watch import FileWatchFace
 from gateway.api.files import FileAccess, FilesFace
 from gateway.api.finding import FindingFace
+from gateway.api.following import Following
 from gateway.api.forks import ForksFace
 from gateway.api.health import OpsFace
 from gateway.api.history import HistoryFace
@@ -111,6 +112,9 @@ class OwnFaces:
             manager, services, workspaces=workers.workspaces, snapshots=sessions.services.snapshots
         )
         links = Links(services, auth.credentials, gate)
+        self.following = Following(
+            services.store.changes, manager, auth, gate, links, tenants_changed=tenants_changed
+        )
         self.ports = PortsFace(manager, services)
         credentials = CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload)
         self._operations = [

@@ -52,7 +52,7 @@ class S3Contents:
         self._store = S3Store(
             parts.netloc,
             prefix=parts.path.strip("/") or None,
-            config={name: value for name, value in options.items() if name in ("endpoint", "region")},  # type: ignore[arg-type]
+            config={name: value for name, value in options.items() if name in ("endpoint", "region")},
             client_options={
                 "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
                 "timeout": timedelta(seconds=REQUEST_SECONDS),

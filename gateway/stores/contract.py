@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.stores.changes import ChangeStore
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
 from gateway.stores.files import FileStore
@@ -22,6 +23,7 @@ from gateway.stores.search import SearchStore
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import Founding, OwnerTotal, SessionRecord, SessionStore
+from gateway.stores.signing import SigningStore
 from gateway.stores.tenants import TenantStore
 from gateway.stores.tombstones import Tombstone, TombstoneStore
 from gateway.stores.usage import UsageStore
@@ -123,3 +125,11 @@ class Store(Protocol):
     @property
     def sequences(self) -> SequenceStore:
         """Numbers for applications' rows."""
+
+    @property
+    def changes(self) -> ChangeStore:
+        """How often what gateways keep in memory was changed."""
+
+    @property
+    def signing(self) -> SigningStore:
+        """The secret that gateways sign with."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gateway.events.facts import Event, SessionInfo
+from gateway.stores.changes import NoChanges
 from gateway.stores.database import MemoryTables
 from gateway.stores.files import FileStore
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
@@ -13,6 +14,7 @@ from gateway.stores.memory.search import MemoryLabels, MemorySearch
 from gateway.stores.memory.secrets import MemorySecrets
 from gateway.stores.memory.sessions import MemoryIdempotency, MemoryOptions, MemorySessions, MemoryTombstones
 from gateway.stores.memory.tenants import MemoryTenants
+from gateway.stores.signing import OwnSigning
 
 
 class MemoryStore:
@@ -34,6 +36,8 @@ class MemoryStore:
         self.options = MemoryOptions()
         self.ledger = MemoryLedger()
         self.sequences = MemorySequences()
+        self.changes = NoChanges()
+        self.signing = OwnSigning()
         self.sessions = MemorySessions(
             logs=self.logs,
             tombstones=self.tombstones,

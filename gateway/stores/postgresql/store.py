@@ -12,6 +12,7 @@ from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import kept_files, ledger, options, schema
+from gateway.stores.postgresql.changes import PostgresqlChanges
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
@@ -24,6 +25,7 @@ from gateway.stores.postgresql.search import PostgresqlSearch
 from gateway.stores.postgresql.secrets import PostgresqlSecrets
 from gateway.stores.postgresql.sequences import PostgresqlSequences
 from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
+from gateway.stores.postgresql.signing import PostgresqlSigning
 from gateway.stores.postgresql.tenants import PostgresqlTenants
 from gateway.stores.postgresql.tombstones import PostgresqlTombstones
 from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
@@ -86,6 +88,8 @@ class PostgresqlStore:
         self.options = options.PostgresqlOptions(self)
         self.ledger = ledger.PostgresqlLedger(self)
         self.sequences = PostgresqlSequences(self)
+        self.changes = PostgresqlChanges(self)
+        self.signing = PostgresqlSigning(self, node=self._node)
 
     @property
     def tables(self) -> PostgresqlStore:
@@ -96,6 +100,10 @@ class PostgresqlStore:
         """Has rows of other tables made of events, in their commits; called before it is opened."""
         for kind in kinds:
             self._projections.setdefault(kind, []).append(act)
+
+    def _node(self) -> int:
+        """The id of this gateway's row."""
+        return self._lease.node if self._lease is not None else 0
 
     def _deleted(self, key: str) -> None:
         if self._writer is not None:

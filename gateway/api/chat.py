@@ -19,7 +19,7 @@ from gateway.answers import CommandAnswer, MinimalAnswer
 from gateway.api.history import LAST_PARAMETER, WINDOW_PARAMETERS
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_fold, absent_state, while_good
 from gateway.buckets import Gauge
-from gateway.errors import AttachmentRefused, SessionEnded, TooManyStreams
+from gateway.errors import AttachmentRefused, SessionEnded, SessionFenced, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
 from gateway.http import cookies
 from gateway.http.event_stream import FrameResponse, direct

@@ -183,6 +183,12 @@ class Metrics:
         self.snapshot_seconds = histogram(
             "snapshot_seconds", "One snapshot of a session's files.", (), _MILLISECONDS
         )
+        self.files_brought = histogram(
+            "files_brought_seconds",
+            "Files of one session, put on the disk of this gateway.",
+            (),
+            _MILLISECONDS,
+        )
         self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
         for outcome in MCP_OUTCOMES:
             self.mcp_calls.labels(outcome)

@@ -284,6 +284,8 @@ class Gateway:
             stack.push_async_callback(store.close)
             await self.ledger.open()
             stack.push_async_callback(self.ledger.close)
+            if self.config.cluster.url:
+                await self.own.following.open()
             await self.auth.open()
             self.services.current.config = self.auth.kept_tenants.over(self.config)
             stack.push_async_callback(self.auth.close)
@@ -308,6 +310,8 @@ class Gateway:
                 "waits": self.watching.run,
                 "history": self.own.pulse.beat_for_ever,
             }
+            if self.config.cluster.url:
+                runs["other gateways"] = self.own.following.run
             await stack.enter_async_context(self.tasks.running(runs))
             if self.membership is not None:
                 stack.callback(self.membership.lease.drain)

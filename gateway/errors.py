@@ -627,6 +627,13 @@ class StoreUnreachable(GatewayError):
     status = 503
 
 
+class FilesNotHere(GatewayError):
+    """The files of this session could not be fetched from where they are kept; try again in a moment."""
+
+    code = "files_not_here"
+    status = 503
+
+
 class SessionElsewhere(GatewayError):
     """Another gateway has this session, and it cannot be reached now. Try again in a moment."""
 

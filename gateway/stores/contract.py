@@ -12,6 +12,7 @@ from typing import Protocol
 from gateway.stores.changes import ChangeStore
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
+from gateway.stores.held import HeldStore
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.labels import LabelStore
 from gateway.stores.ledger import LedgerStore
@@ -128,3 +129,7 @@ class Store(Protocol):
     @property
     def signing(self) -> SigningStore:
         """The secret that gateways sign with."""
+
+    @property
+    def held(self) -> HeldStore | None:
+        """What gateways hold of quotas; None if one gateway has the engine for itself."""

@@ -16,6 +16,7 @@ from gateway.stores.postgresql.changes import PostgresqlChanges
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
+from gateway.stores.postgresql.held import PostgresqlHeld
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
 from gateway.stores.postgresql.labels import PostgresqlLabels
 from gateway.stores.postgresql.lease import NodeLease
@@ -86,6 +87,7 @@ class PostgresqlStore:
         self.sequences = PostgresqlSequences(self)
         self.changes = PostgresqlChanges(self)
         self.signing = PostgresqlSigning(self, node=self._node)
+        self.held = PostgresqlHeld(self._readers, node=self._node) if self._cluster.url else None
 
     @property
     def tables(self) -> PostgresqlStore:

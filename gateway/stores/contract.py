@@ -12,6 +12,7 @@ from typing import Protocol
 from gateway.stores.changes import ChangeStore
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
+from gateway.stores.files import FileStore
 from gateway.stores.held import HeldStore
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.labels import LabelStore
@@ -117,6 +118,10 @@ class Store(Protocol):
     @property
     def labels(self) -> LabelStore:
         """How people have filed their sessions."""
+
+    @property
+    def files(self) -> FileStore | None:
+        """Snapshots of sessions' files, if several gateways can use this store."""
 
     @property
     def sequences(self) -> SequenceStore:

@@ -11,7 +11,7 @@ from gateway.events.facts import Event
 from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
-from gateway.stores.postgresql import ledger, options, schema
+from gateway.stores.postgresql import kept_files, ledger, options, schema
 from gateway.stores.postgresql.changes import PostgresqlChanges
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
@@ -59,11 +59,15 @@ class PostgresqlStore:
         self._on_commit = on_commit
         self.on_end = on_end
         self._projections: dict[type, list[PostgresqlProjection]] = {}
-        self._erases: list[Erase] = [ledger.forget_session, options.forget_options]
+        self._erases: list[Erase] = [
+            *(ledger.forget_session, options.forget_options),
+            kept_files.forget_session,
+        ]
         """What other concerns delete with a session."""
         self._readers = ReadPool(url)
         self._lease: NodeLease | None = None
         self._writer: PostgresqlWriter | None = None
+        self.files = kept_files.PostgresqlFiles(url, node=lambda: self._lease.node if self._lease else 0)
         self.search = PostgresqlSearch(self)
         self.labels = PostgresqlLabels(self)
         self.sessions = PostgresqlSessions(
@@ -139,6 +143,7 @@ class PostgresqlStore:
         await lease.take()
         lease.start()
         await self._readers.open(keeps=keeps)
+        await self.files.open(keeps=keeps)
         self._writer = PostgresqlWriter(
             lambda: connect(self._url, keeps=keeps),
             node=lease.node,
@@ -158,6 +163,7 @@ class PostgresqlStore:
 
     def _silent(self) -> None:
         self._readers.interrupt()
+        self.files.interrupt()
         if self._writer is not None:
             self._writer.interrupt()
 
@@ -167,6 +173,7 @@ class PostgresqlStore:
             await self._writer.stop()
         if self._lease is not None:
             await self._lease.release()
+        await self.files.close()
         await self._readers.close()
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:

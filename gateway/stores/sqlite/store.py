@@ -17,6 +17,7 @@ from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.changes import NoChanges
 from gateway.stores.database import Database, Projection
+from gateway.stores.files import FileStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.signing import OwnSigning
 from gateway.stores.sqlite import schema
@@ -42,6 +43,7 @@ class SqliteStore:
     """`Store` in one file."""
 
     is_shared = False
+    files: FileStore | None = None
 
     def __init__(
         self,

@@ -87,7 +87,9 @@ class Gateway:
             if store.is_shared
             else None
         )
-        self.ledger = ledger_of(lambda: self.config, store.ledger, metrics=metrics, clock=clock)
+        self.ledger = ledger_of(
+            lambda: self.config, store.ledger, metrics=metrics, clock=clock, held=store.held
+        )
         self.auth = Authentication(
             lambda: self.config, store, budgets=self.ledger.budgets, metrics=metrics, clock=clock
         )

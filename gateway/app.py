@@ -144,6 +144,8 @@ class Gateway:
             reload=self.reload,
             tenants_changed=self._tenants_changed,
         )
+        if self.membership is not None:
+            self.membership.on_changes = self.own.following.heard
         self.applications = opened(config, self._context())
         self.added = joined(self.applications)
         self._add()

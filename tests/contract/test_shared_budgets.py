@@ -53,11 +53,11 @@ class Node:
             shared=self.shared,
         )
 
-    async def reserve(self, name: str) -> Reservation | None:
+    async def reserve(self, name: str, *, tokens: int = TOKENS) -> Reservation | None:
         """A call that may be made."""
         account = Account("acme/ann", f"session {self.number}", agent="a")
         call = ModelCall(
-            id=name, account=account, provider="p", model="m", dialect="chat", input_tokens=TOKENS - 1,
+            id=name, account=account, provider="p", model="m", dialect="chat", input_tokens=tokens - 1,
             max_output_tokens=1,
         )  # fmt: skip
         try:
@@ -110,6 +110,17 @@ async def test_calls_of_three_gateways_at_once_go_over_a_budget_by_no_more_than_
         await node.ledger.close()
     assert await nodes[0].used() == 3 * TOKENS <= ALLOWED + TOKENS
     assert [await node.reserve("another") for node in nodes] == [None, None, None]
+
+
+async def test_of_calls_as_large_as_the_budget_one_is_made_at_a_time(nodes: list[Node]) -> None:
+    for turn in range(5):
+        asked = await asyncio.gather(
+            *(node.reserve(f"{turn} {node.number}", tokens=2 * ALLOWED) for node in nodes)
+        )
+        (made,) = [one for one in asked if one is not None]
+        made.settle(CallUsage(), status=200)
+        for node in nodes:
+            await node.ledger.close()
 
 
 async def test_what_is_used_less_than_it_was_held_back_for_is_anybodys_again(nodes: list[Node]) -> None:

@@ -108,7 +108,9 @@ class OwnFaces:
             provider=auth.provider(services.config),
             signed_in=auth.signed_in,
         )
-        files = FileAccess(manager, services, workers.workspaces)
+        files = FileAccess(
+            manager, services, workspaces=workers.workspaces, snapshots=sessions.services.snapshots
+        )
         links = Links(services, auth.credentials, gate)
         self.following = Following(
             services.store.changes, manager, auth, gate, links, tenants_changed=tenants_changed
@@ -123,7 +125,7 @@ class OwnFaces:
             *FindingFace(manager, services).operations(),
             *UploadsFace(manager, services, sessions.services.uploads).operations(),
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
-            *WorkspacesFace(manager, services).operations(),
+            *WorkspacesFace(manager, services, sessions.services.snapshots).operations(),
             *EgressFace(manager, services).operations(),
             *BudgetsFace(manager, services).operations(),
             *self.ports.operations(),

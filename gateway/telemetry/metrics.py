@@ -183,6 +183,12 @@ class Metrics:
         self.snapshot_seconds = histogram(
             "snapshot_seconds", "One snapshot of a session's files.", (), _MILLISECONDS
         )
+        self.files_brought = histogram(
+            "files_brought_seconds",
+            "Files of one session, put on the disk of this gateway.",
+            (),
+            _MILLISECONDS,
+        )
         self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
         for outcome in MCP_OUTCOMES:
             self.mcp_calls.labels(outcome)
@@ -233,6 +239,12 @@ class Metrics:
         )
         for source in get_args(OddSource):
             self.odd_values.labels(source)
+        self.forwarded = counter(
+            "forwarded", "Requests that were passed on to the gateway that has their session.", ("reason",)
+        )
+        self.forward_failures = counter(
+            "forward_failures", "Times that another gateway could not answer what was passed on.", ("reason",)
+        )
         self.fenced = counter("fenced", "Times that this gateway has lost its place at the store.")
         self.errors = counter("errors", "Error answers, by their code.", ("code",))
         self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.events.facts import Event, SessionInfo
 from gateway.stores.changes import NoChanges
 from gateway.stores.database import MemoryTables
+from gateway.stores.files import FileStore
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
 from gateway.stores.memory.ledger import MemoryLedger
 from gateway.stores.memory.logs import MemoryLogs
@@ -20,6 +21,8 @@ class MemoryStore:
     """`Store` in dictionaries."""
 
     is_shared = False
+    directory = None
+    files: FileStore | None = None
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         """`max_events`, `max_bytes`: of each session; the oldest events are dropped past them."""
@@ -36,6 +39,7 @@ class MemoryStore:
         self.sequences = MemorySequences()
         self.changes = NoChanges()
         self.signing = OwnSigning()
+        self.held = None
         self.sessions = MemorySessions(
             logs=self.logs,
             tombstones=self.tombstones,

@@ -17,6 +17,7 @@ from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.changes import NoChanges
 from gateway.stores.database import Database, Projection
+from gateway.stores.files import FileStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.signing import OwnSigning
 from gateway.stores.sqlite import schema
@@ -42,6 +43,8 @@ class SqliteStore:
     """`Store` in one file."""
 
     is_shared = False
+    directory = None
+    files: FileStore | None = None
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class SqliteStore:
         self.sequences = SqliteSequences(self)
         self.changes = NoChanges()
         self.signing = OwnSigning()
+        self.held = None
 
     @property
     def tables(self) -> Database:

@@ -627,6 +627,13 @@ class StoreUnreachable(GatewayError):
     status = 503
 
 
+class FilesNotHere(GatewayError):
+    """The files of this session could not be fetched from where they are kept; try again in a moment."""
+
+    code = "files_not_here"
+    status = 503
+
+
 class SessionElsewhere(GatewayError):
     """Another gateway has this session, and it cannot be reached now. Try again in a moment."""
 
@@ -640,6 +647,15 @@ class SessionElsewhere(GatewayError):
         self.node = node
         """The id of who has it. The request is sent on to it; only if that fails, the caller is told."""
         self.url = url
+
+
+class OutcomeUnknown(GatewayError):
+    """The gateway that has this session was lost before it answered: what you asked for may have been done,
+    or not. Look at the session before you ask again; with an Idempotency-Key it would have been safe to.
+    """
+
+    code = "outcome_unknown"
+    status = 503
 
 
 class StoreDamaged(GatewayError):

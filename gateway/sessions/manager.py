@@ -328,7 +328,8 @@ class SessionManager:
         record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
             return None if make is None else await make()
-        if record.uid is None and (uid := self._services.workers.workspaces.take_uid()) is not None:
+        workspaces = self._services.workers.workspaces
+        if record.uid is None and not workspaces.has_own_uids and (uid := workspaces.take_uid()) is not None:
             record = await self._given(record, uid)
         tombstone = await self.tombstone(owner, session_id)
         session = Session(record, self._services)
@@ -364,7 +365,8 @@ class SessionManager:
                 key, uid = spare.key, spare.uid
             else:
                 key, uid = secrets.token_hex(12), services.workers.workspaces.take_uid()
-                taken.callback(services.workers.workspaces.give_back_uid, uid)
+                services.workers.workspaces.settle_uid(key, uid)
+                taken.callback(services.workers.workspaces.session_gone, key, uid)
                 services.workers.workspaces.expect(key)  # before there are files, which a death would leave
                 taken.callback(services.workers.workspaces.stored, key)
             made = _new_record(key, owner, session_id, agent.name, at=now, uid=uid)
@@ -394,7 +396,7 @@ class SessionManager:
         if len(self._shown) > SHOWN_KEPT:
             self._shown.popitem(last=False)
         await self._erase_files(record.key)
-        self._services.workers.workspaces.give_back_uid(record.uid)
+        self._services.workers.workspaces.session_gone(record.key, record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
 
@@ -592,7 +594,7 @@ class SessionManager:
                 session.lose_parent(record.session_id)
         key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
         await self._services.observers.erased(key, reason=reason)
-        self._services.workers.workspaces.give_back_uid(record.uid)
+        self._services.workers.workspaces.session_gone(record.key, record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
         repositories = self._services.workers.repositories

@@ -11,7 +11,8 @@ from gateway.events.facts import Event
 from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
-from gateway.stores.postgresql import ledger, options, schema
+from gateway.stores.postgresql import kept_files, ledger, options, schema
+from gateway.stores.postgresql.changes import PostgresqlChanges
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
@@ -24,6 +25,7 @@ from gateway.stores.postgresql.search import PostgresqlSearch
 from gateway.stores.postgresql.secrets import PostgresqlSecrets
 from gateway.stores.postgresql.sequences import PostgresqlSequences
 from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
+from gateway.stores.postgresql.signing import PostgresqlSigning
 from gateway.stores.postgresql.tenants import PostgresqlTenants
 from gateway.stores.postgresql.tombstones import PostgresqlTombstones
 from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
@@ -56,11 +58,15 @@ class PostgresqlStore:
         self._on_commit = on_commit
         self.on_end = on_end
         self._projections: dict[type, list[PostgresqlProjection]] = {}
-        self._erases: list[Erase] = [ledger.forget_session, options.forget_options]
+        self._erases: list[Erase] = [
+            *(ledger.forget_session, options.forget_options),
+            kept_files.forget_session,
+        ]
         """What other concerns delete with a session."""
         self._readers = ReadPool(url)
         self._lease: NodeLease | None = None
         self._writer: PostgresqlWriter | None = None
+        self.files = kept_files.PostgresqlFiles(url, node=lambda: self._lease.node if self._lease else 0)
         self.search = PostgresqlSearch(self)
         self.labels = PostgresqlLabels(self)
         self.sessions = PostgresqlSessions(
@@ -82,6 +88,8 @@ class PostgresqlStore:
         self.options = options.PostgresqlOptions(self)
         self.ledger = ledger.PostgresqlLedger(self)
         self.sequences = PostgresqlSequences(self)
+        self.changes = PostgresqlChanges(self)
+        self.signing = PostgresqlSigning(self, node=self._node)
 
     @property
     def tables(self) -> PostgresqlStore:
@@ -92,6 +100,10 @@ class PostgresqlStore:
         """Has rows of other tables made of events, in their commits; called before it is opened."""
         for kind in kinds:
             self._projections.setdefault(kind, []).append(act)
+
+    def _node(self) -> int:
+        """The id of this gateway's row."""
+        return self._lease.node if self._lease is not None else 0
 
     def _deleted(self, key: str) -> None:
         if self._writer is not None:
@@ -129,6 +141,7 @@ class PostgresqlStore:
         await lease.take()
         lease.start()
         await self._readers.open(keeps=keeps)
+        await self.files.open(keeps=keeps)
         self._writer = PostgresqlWriter(
             lambda: connect(self._url, keeps=keeps),
             node=lease.node,
@@ -148,6 +161,7 @@ class PostgresqlStore:
 
     def _silent(self) -> None:
         self._readers.interrupt()
+        self.files.interrupt()
         if self._writer is not None:
             self._writer.interrupt()
 
@@ -157,6 +171,7 @@ class PostgresqlStore:
             await self._writer.stop()
         if self._lease is not None:
             await self._lease.release()
+        await self.files.close()
         await self._readers.close()
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:

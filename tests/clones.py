@@ -12,6 +12,7 @@ itself executes its gateway: `running_gateway(…, prefix=("env",))`; so does on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib
 import json
@@ -168,7 +169,8 @@ if __name__ == "__main__":
     gc.disable()
     for name in (*(each.name for each in pkgutil.walk_packages(gateway.__path__, "gateway.")), *_OUTSIDE):
         if not name.endswith("__main__"):
-            importlib.import_module(name)
+            with contextlib.suppress(ImportError):  # what is for an extra that is not installed
+                importlib.import_module(name)
     gc.freeze()
     gc.enable()
     sys.exit(_serve(socket.socket(fileno=int(sys.argv[1]))))

@@ -175,8 +175,8 @@ async def running_gateway(
         passing = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{listener.fileno()}'
         prefix = ("bash", "-c", passing, "bash", *prefix)
     with log.open("ab") as stream:
-        process = None if prefix or environ else await cloned(words, environ=own, cwd=ROOT, stderr=stream)
-        process = process or await asyncio.create_subprocess_exec(
+        clone = None if prefix or environ else await cloned(words, environ=own, cwd=ROOT, stderr=stream)
+        process = clone or await asyncio.create_subprocess_exec(
             *(*prefix, sys.executable, "-m", "gateway", *words),
             cwd=ROOT,
             env=own,

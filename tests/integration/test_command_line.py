@@ -30,8 +30,8 @@ async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int
     """(exit code, stdout, stderr) of `agent-gateway WORDS`."""
     own = {**os.environ, **(environ or {})}
     with tempfile.TemporaryFile() as errors:
-        process = None if environ else await cloned(words, environ=own, cwd=ROOT, stderr=errors)
-        process = process or await asyncio.create_subprocess_exec(
+        clone = None if environ else await cloned(words, environ=own, cwd=ROOT, stderr=errors)
+        process = clone or await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", *words),
             cwd=ROOT,
             env=own,

@@ -29,7 +29,7 @@ from gateway.http.forwarding import Forwarding, Watches
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
-from gateway.maintenance.lock import DataLock
+from gateway.maintenance.lock import DataLock, mark_of
 from gateway.models.ledger import ledger_of
 from gateway.server.nodes_listener import NodesDoor
 from gateway.sessions.host import MCP_PATH
@@ -37,6 +37,7 @@ from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
+from gateway.stores.directory import NodeLoad, NodesSeen
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -73,6 +74,10 @@ class Gateway:
             on_trouble=metrics.store_troubled,
             on_end=self._on_store_end,
             on_beat=self._on_store_beat,
+            on_seen=self._on_store_seen,
+            load=self._load,
+            version=VERSION,
+            mark=lambda: mark_of(config.data_path),
         )
         store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
@@ -152,8 +157,6 @@ class Gateway:
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
-        self.node_id = 0
-        """Of this gateway's row, where several share a store."""
         self.nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
         self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
@@ -173,7 +176,7 @@ class Gateway:
         if config.cluster.url:
             self.nodes_door = NodesDoor(
                 self.app,
-                own=lambda: self.node_id,
+                own=lambda: self.own_node(),
                 tickets=self.node_tickets,
                 is_standing=self._standing_elsewhere,
             )
@@ -184,10 +187,15 @@ class Gateway:
         """The configuration as it is now."""
         return self.services.config
 
+    def own_node(self) -> int:
+        """The id of this gateway's row, where several share a store."""
+        directory = self.services.store.directory
+        return 0 if directory is None else directory.node
+
     def _forwarding(self, app: ASGIApp) -> Forwarding:
         return Forwarding(
             app,
-            own=lambda: self.node_id,
+            own=lambda: self.own_node(),
             tickets=self.node_tickets,
             http=self.node_http,
             watches=self.watches,
@@ -217,10 +225,28 @@ class Gateway:
         if self.membership is not None:
             self.membership.beaten(sent, is_mine)
 
+    def _on_store_seen(self, seen: NodesSeen) -> None:
+        if self.membership is None:
+            return
+        before = {node.id for node in self.membership.nodes}
+        self.membership.seen(seen)
+        for node in before - {node.id for node in seen.nodes}:
+            self.watches.gone(node)
+
+    def _load(self) -> NodeLoad:
+        return NodeLoad(
+            state="draining" if self.manager.is_draining else "up",
+            sessions=self.manager.get_active_session_count(),
+            workers=self.services.slots.taken,
+            worker_limit=self.config.limits.max_live_workers,
+        )
+
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
         if self.membership is not None:
             self.membership.fence()
+        if self.services.store.directory is not None:
+            self.manager.fence()
         self.failed.set()
 
     def _context(self) -> Context:

@@ -33,7 +33,7 @@ _NOT_ITS_FAULT: Final = (
 """Ends of a worker that say nothing of the next one."""
 COPY_SECONDS: Final = 300.0
 """How long a session's files may take to be copied, once its workspace is ready."""
-_AT_ONCE: Final = (CloseReason.DELETED, CloseReason.PERSON_DISABLED)
+_AT_ONCE: Final = (CloseReason.DELETED, CloseReason.PERSON_DISABLED, CloseReason.FENCED)
 """Ends of a session whose worker is given no time to leave by itself."""
 
 
@@ -315,6 +315,11 @@ class Seat:
             self._services.slots.enter(self)
             taken.callback(self._services.slots.leave, self)
             self._place, self._payer = taken.pop_all(), account
+
+    @property
+    def has_place(self) -> bool:
+        """Whether it has a place for a worker, or one in the line."""
+        return self._payer is not None
 
     @property
     def start_position(self) -> int | None:

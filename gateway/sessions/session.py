@@ -119,6 +119,7 @@ class Session:
             on_visible=self._on_visible,
             on_refused=self._on_refused,
             on_spoiled=self._on_spoiled,
+            on_fenced=self._on_fenced,
             max_events=limits.events_per_session,
             max_bytes=limits.event_bytes_per_session,
             tails=services.tails,
@@ -218,8 +219,9 @@ class Session:
         """Whether messages wait until a budget allows them."""
         return self._turns.queue.waits_for_budget
 
-    def go_on(self) -> GatewayError | None:
+    async def go_on(self) -> GatewayError | None:
         """Begins with the messages that wait for a budget, if it allows them by now; why it does not."""
+        await self._turns.ready_for_next()
         return self._turns.go_on()
 
     @property
@@ -308,6 +310,10 @@ class Session:
     def ask_to_close(self, reason: CloseReason) -> None:
         """Asks it to end; the first reason counts."""
         self._seat.ask_to_close(reason)
+
+    def fence(self) -> None:
+        """Another gateway may have it: it ends, and the store hears nothing more of it."""
+        self.log.fence()
 
     # -- coming into memory ---------------------------------------------------------------------------------
 
@@ -438,6 +444,7 @@ class Session:
         )
         if not self.is_ending:
             seat.transition(SessionState.PARKED, reason=str(end))
+            await turns.ready_for_next()
             turns.next()
         if turns.current is None:
             await self._compact()
@@ -482,7 +489,8 @@ class Session:
     async def _compact(self) -> None:
         """Makes the turns that have ended small in the store, now that nothing is going on."""
         through = self._turns.ended_seq
-        if self.close_reason is CloseReason.DELETED or not 0 < through <= self.log.visible_seq:
+        is_gone = self.close_reason is CloseReason.DELETED or self.log.is_fenced
+        if is_gone or not 0 < through <= self.log.visible_seq:
             return
         try:
             await self._services.store.logs.compact(self.record.key, through=through)
@@ -526,7 +534,7 @@ class Session:
 
     async def _say_last_words(self) -> None:
         reason = self.close_reason or CloseReason.DRAINED
-        if reason is CloseReason.DELETED:
+        if reason is CloseReason.DELETED or self.log.is_fenced:
             self.files.stop()
         with contextlib.suppress(GatewayError):
             await self.log.founded()
@@ -537,6 +545,8 @@ class Session:
         await self._stop_worker()
         await self.files.finish()
         self._seat.transition(SessionState.CLOSED, reason=str(reason))
+        if self.log.is_fenced:
+            return  # another gateway says what is to be said
         if reason is CloseReason.DELETED:
             self.log.append(ev.SessionClosed(str(reason)))
         await self._record.keep()
@@ -742,6 +752,7 @@ class Session:
         except GatewayError:
             queue.hold()
             raise
+        await self._turns.ready_for_next()
         self._turns.next()
 
     async def drop_queued(self, message_id: str | None = None) -> int:
@@ -941,6 +952,11 @@ class Session:
         if not self.log.is_founded:
             log.warning("session %s: it is not stored, and ends: %s", self.record.key, error)
             self._seat.ask_to_close(CloseReason.STORE_FAILED)
+
+    def _on_fenced(self) -> None:
+        """Another gateway has it: here it ends, without a word."""
+        log.warning("session %s: another gateway has it", self.record.key)
+        self._seat.ask_to_close(CloseReason.FENCED)
 
     def _on_spoiled(self, error: GatewayError) -> None:
         """Something that its agent said cannot be stored: the log goes on without it, the worker does not."""

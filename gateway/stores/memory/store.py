@@ -21,6 +21,7 @@ class MemoryStore:
     """`Store` in dictionaries."""
 
     is_shared = False
+    directory = None
     files: FileStore | None = None
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
@@ -38,6 +39,7 @@ class MemoryStore:
         self.sequences = MemorySequences()
         self.changes = NoChanges()
         self.signing = OwnSigning()
+        self.held = None
         self.sessions = MemorySessions(
             logs=self.logs,
             tombstones=self.tombstones,

@@ -43,6 +43,7 @@ class SqliteStore:
     """`Store` in one file."""
 
     is_shared = False
+    directory = None
     files: FileStore | None = None
 
     def __init__(
@@ -92,6 +93,7 @@ class SqliteStore:
         self.sequences = SqliteSequences(self)
         self.changes = NoChanges()
         self.signing = OwnSigning()
+        self.held = None
 
     @property
     def tables(self) -> Database:

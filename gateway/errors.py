@@ -220,6 +220,13 @@ class SessionEnded(GatewayError):
     status = 409
 
 
+class SessionFenced(GatewayError):
+    """This session went to another gateway meanwhile. Look at what it says now, then try again."""
+
+    code = "session_fenced"
+    status = 409
+
+
 class SessionBusy(GatewayError):
     """This session is busy; wait for the end of its turn, or end its worker."""
 

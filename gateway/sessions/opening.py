@@ -46,6 +46,7 @@ from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
+from gateway.sessions.takeover import Takeover
 from gateway.sessions.workspace import WorkspaceTools
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
@@ -227,8 +228,13 @@ class Sessions:
 
     def _of_several(self) -> dict[str, TaskRun]:
         """What several gateways on one store need."""
-        snapshots = self.services.snapshots
-        return {} if snapshots.travelling is None else {"files elsewhere": snapshots.clear_stale_for_ever}
+        snapshots, found = self.services.snapshots, dict[str, TaskRun]()
+        if snapshots.travelling is not None:
+            found["files elsewhere"] = snapshots.clear_stale_for_ever
+        membership, directory = self.services.membership, self.services.store.directory
+        if membership is not None and directory is not None:
+            found["takeover"] = Takeover(self.manager, membership, directory).run
+        return found
 
     @contextlib.asynccontextmanager
     async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:

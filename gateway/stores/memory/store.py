@@ -21,6 +21,7 @@ class MemoryStore:
     """`Store` in dictionaries."""
 
     is_shared = False
+    directory = None
     files: FileStore | None = None
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:

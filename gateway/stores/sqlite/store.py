@@ -43,6 +43,7 @@ class SqliteStore:
     """`Store` in one file."""
 
     is_shared = False
+    directory = None
     files: FileStore | None = None
 
     def __init__(

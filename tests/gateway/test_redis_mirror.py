@@ -13,11 +13,14 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import pytest
 import pytest_asyncio
 
 from gateway.apps.shopping_assistant.layout import owner_hash
 from gateway.apps.shopping_assistant.redis_server import examine
+from gateway.apps.shopping_assistant.remembered import ShopMemory
 from gateway.config.file import shown
+from gateway.errors import SessionElsewhere
 from tests.certificates import Authority
 from tests.inside import GatewayInside, gateway_inside
 from tests.scrapes import scrape
@@ -181,6 +184,32 @@ async def test_names_with_an_owner_are_there_for_both(server: Valkey, tmp_path: 
             listed = await shows(server, f"{owner_hash(f'default/{name}')}:s", 2, database=database)
             assert listed[-1]["content"] == f"show me {name}"
         assert len(await server.cli("KEYS *", database=database)) == 4
+
+
+async def test_the_messages_of_a_session_elsewhere_are_left_to_that_gateway(
+    server: Valkey, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = next(_databases)
+
+    async def elsewhere(*_: object) -> list[Any]:
+        raise SessionElsewhere(node=2, url="http://10.0.0.5:8081")
+
+    async with gateway_inside(tmp_path, config=settings(server.url(database))) as gateway:
+        await query(gateway.http, "far")
+        before = await shows(server, "far", 2, database=database)
+        monkeypatch.setattr(ShopMemory, "messages", elsewhere)
+        await ask(gateway.http, "POST", PREFIX + "/session/far/preferences", {"diet": "vegan"})
+
+        async def is_told() -> bool:
+            return "vegan" in await server.cli("GET session:far:info", database=database)
+
+        await eventually(is_told)
+        info = json.loads(await server.cli("GET session:far:info", database=database))
+        assert info["conversation_count"] == 2
+        assert await shows(server, "far", 2, database=database) == before
+        monkeypatch.undo()
+        await query(gateway.http, "far", "show me rice")
+        assert (await shows(server, "far", 4, database=database))[2:] == before
 
 
 async def test_a_gateway_does_without_and_catches_up(tmp_path: pathlib.Path) -> None:

@@ -17,12 +17,13 @@ import pytest
 import pytest_asyncio
 
 from gateway.apps.shopping_assistant.layout import owner_hash
-from gateway.apps.shopping_assistant.redis_server import examine
+from gateway.apps.shopping_assistant.redis_server import RedisServer, Script, examine
 from gateway.apps.shopping_assistant.remembered import ShopMemory
 from gateway.config.file import shown
 from gateway.errors import SessionElsewhere
 from tests.certificates import Authority
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import soon
 from tests.scrapes import scrape
 from tests.shared import SHARED, ask, eventually
 from tests.valkey import Valkey, needed, valkey
@@ -289,6 +290,24 @@ async def test_a_server_that_stands_still_delays_nobody(tmp_path: pathlib.Path) 
         await shows(server, "still", 12)
         assert "vegan" in await server.cli("GET session:once:info")  # of which nothing was said again
         assert slowest < QUICK_SECONDS, slowest
+
+
+async def test_who_waits_for_the_server_can_be_ended_at_any_moment(server: Valkey) -> None:
+    """Else a gateway that ends might wait for ever: the library loses cancellations with Python 3.11."""
+    redis = RedisServer(server.url(next(_databases)))
+
+    async def write_for_ever() -> None:
+        while True:
+            await redis.run([Script("return 1", ["a"], [1])])
+
+    await redis.look()
+    for number in range(60):
+        writing = asyncio.create_task(write_for_ever())
+        await asyncio.sleep(0.001 * (number % 7))
+        writing.cancel()
+        await soon(asyncio.wait([writing]), 5)
+        assert writing.cancelled()
+    await redis.close()
 
 
 async def test_a_full_server_and_one_that_drops_keys_are_said_once(tmp_path: pathlib.Path) -> None:

@@ -157,8 +157,6 @@ class Gateway:
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
-        self.node_id = 0
-        """Of this gateway's row, where several share a store."""
         self.nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
         self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
@@ -178,7 +176,7 @@ class Gateway:
         if config.cluster.url:
             self.nodes_door = NodesDoor(
                 self.app,
-                own=lambda: self.node_id,
+                own=lambda: self.own_node(),
                 tickets=self.node_tickets,
                 is_standing=self._standing_elsewhere,
             )
@@ -189,10 +187,15 @@ class Gateway:
         """The configuration as it is now."""
         return self.services.config
 
+    def own_node(self) -> int:
+        """The id of this gateway's row, where several share a store."""
+        directory = self.services.store.directory
+        return 0 if directory is None else directory.node
+
     def _forwarding(self, app: ASGIApp) -> Forwarding:
         return Forwarding(
             app,
-            own=lambda: self.node_id,
+            own=lambda: self.own_node(),
             tickets=self.node_tickets,
             http=self.node_http,
             watches=self.watches,
@@ -223,8 +226,12 @@ class Gateway:
             self.membership.beaten(sent, is_mine)
 
     def _on_store_seen(self, seen: NodesSeen) -> None:
-        if self.membership is not None:
-            self.membership.seen(seen)
+        if self.membership is None:
+            return
+        before = {node.id for node in self.membership.nodes}
+        self.membership.seen(seen)
+        for node in before - {node.id for node in seen.nodes}:
+            self.watches.gone(node)
 
     def _load(self) -> NodeLoad:
         return NodeLoad(

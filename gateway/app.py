@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from gateway.api import page
 from gateway.api.branding import logo_route
@@ -17,20 +18,25 @@ from gateway.api.identity import ApplicationPage
 from gateway.api.mcp.face import McpFace
 from gateway.api.models import ModelPort
 from gateway.api.opening import OwnFaces
+from gateway.auth.node_tickets import NodeTickets, ShownTicket
 from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
+from gateway.egress.node_http import NodeHttp
 from gateway.extension import Context, joined, opened, refuse_taken
 from gateway.http.application import application, document
 from gateway.http.door_routes import through
+from gateway.http.forwarding import Forwarding, Watches
 from gateway.http.gate import Gate
 from gateway.maintenance.disk import alarm_of
-from gateway.maintenance.lock import DataLock, refuse_half_restored
+from gateway.maintenance.lock import DataLock, mark_of, refuse_half_restored
 from gateway.models.ledger import ledger_of
+from gateway.server.nodes_listener import NodesDoor
 from gateway.sessions.host import MCP_PATH
 from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
+from gateway.stores.directory import NodeLoad, NodesSeen
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -67,6 +73,10 @@ class Gateway:
             on_trouble=metrics.store_troubled,
             on_end=self._on_store_end,
             on_beat=self._on_store_beat,
+            on_seen=self._on_store_seen,
+            load=self._load,
+            version=VERSION,
+            mark=lambda: mark_of(config.data_path),
         )
         store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
@@ -76,7 +86,9 @@ class Gateway:
             if store.is_shared
             else None
         )
-        self.ledger = ledger_of(lambda: self.config, store.ledger, metrics=metrics, clock=clock)
+        self.ledger = ledger_of(
+            lambda: self.config, store.ledger, metrics=metrics, clock=clock, held=store.held
+        )
         self.auth = Authentication(
             lambda: self.config, store, budgets=self.ledger.budgets, metrics=metrics, clock=clock
         )
@@ -131,6 +143,8 @@ class Gateway:
             reload=self.reload,
             tenants_changed=self._tenants_changed,
         )
+        if self.membership is not None:
+            self.membership.on_changes = self.own.following.heard
         self.applications = opened(config, self._context())
         self.added = joined(self.applications)
         self._add()
@@ -146,6 +160,9 @@ class Gateway:
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
+        self.nodes_door: NodesDoor | None = None
+        self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
+        self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
         self.app = application(
             self._routes(),
             lifespan=self.lifespan,
@@ -157,13 +174,44 @@ class Gateway:
             tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
             check_place=_nothing if self.membership is None else self.membership.check,
+            layers=[self._forwarding] if config.cluster.url else [],
         )
+        if config.cluster.url:
+            self.nodes_door = NodesDoor(
+                self.app,
+                own=lambda: self.own_node(),
+                tickets=self.node_tickets,
+                is_standing=self._standing_elsewhere,
+            )
         self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
     @property
     def config(self) -> Config:
         """The configuration as it is now."""
         return self.services.config
+
+    def own_node(self) -> int:
+        """The id of this gateway's row, where several share a store."""
+        directory = self.services.store.directory
+        return 0 if directory is None else directory.node
+
+    def _forwarding(self, app: ASGIApp) -> Forwarding:
+        return Forwarding(
+            app,
+            own=lambda: self.own_node(),
+            tickets=self.node_tickets,
+            http=self.node_http,
+            watches=self.watches,
+            permit=self.gate.permit,
+            config=lambda: self.config,
+            metrics=self.services.metrics,
+            is_draining=lambda: self.manager.is_draining,
+        )
+
+    def _standing_elsewhere(self, shown: ShownTicket) -> Callable[[], bool]:
+        return self.gate.standing_elsewhere(
+            shown.principal, issued_at=shown.issued_at, until_ms=shown.said.stands_until_ms
+        )
 
     def _take_over(self, config: Config) -> None:
         self.gate.tokens = self.auth.tokens(config)
@@ -180,10 +228,28 @@ class Gateway:
         if self.membership is not None:
             self.membership.beaten(sent, is_mine)
 
+    def _on_store_seen(self, seen: NodesSeen) -> None:
+        if self.membership is None:
+            return
+        before = {node.id for node in self.membership.nodes}
+        self.membership.seen(seen)
+        for node in before - {node.id for node in seen.nodes}:
+            self.watches.gone(node)
+
+    def _load(self) -> NodeLoad:
+        return NodeLoad(
+            state="draining" if self.manager.is_draining else "up",
+            sessions=self.manager.get_active_session_count(),
+            workers=self.services.slots.taken,
+            worker_limit=self.config.limits.max_live_workers,
+        )
+
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
         if self.membership is not None:
             self.membership.fence()
+        if self.services.store.directory is not None:
+            self.manager.fence()
         self.failed.set()
 
     def _context(self) -> Context:
@@ -247,6 +313,8 @@ class Gateway:
             stack.push_async_callback(store.close)
             await self.ledger.open()
             stack.push_async_callback(self.ledger.close)
+            if self.config.cluster.url:
+                await self.own.following.open()
             await self.auth.open()
             self.services.current.config = self.auth.kept_tenants.over(self.config)
             stack.push_async_callback(self.auth.close)
@@ -257,6 +325,7 @@ class Gateway:
             stack.push_async_callback(self.reloading.close)
             stack.push_async_callback(self.mcp.close)
             stack.push_async_callback(self.own.ports.close)
+            stack.push_async_callback(self.node_http.close)
             services.observers.add(*await keepers(store.tables, running=self.applications))
             await stack.enter_async_context(self.added.lifespan())
             await stack.enter_async_context(self.sessions.running(self.tasks))
@@ -270,6 +339,8 @@ class Gateway:
                 "waits": self.watching.run,
                 "history": self.own.pulse.beat_for_ever,
             }
+            if self.config.cluster.url:
+                runs["other gateways"] = self.own.following.run
             await stack.enter_async_context(self.tasks.running(runs))
             if self.membership is not None:
                 stack.callback(self.membership.lease.drain)
@@ -285,7 +356,7 @@ def _nothing() -> None:
 def _needed_soon(config: Config) -> list[str]:
     """Libraries that the first who come will need: nobody shall wait for them."""
     signs_in = bool(config.oidc.issuer) or "jwt" in config.auth.modes
-    names = ["aiohttp"] if config.every_provider or signs_in else []
+    names = ["aiohttp"] if config.every_provider or signs_in or config.cluster.url else []
     names += ["jwt"] if signs_in else []
     return names + (["cryptography.x509"] if config.credentials else [])
 

@@ -25,6 +25,7 @@ from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
 from gateway.egress.tunnel import dial
 from gateway.files.blobs import FOLDER, FolderBlobs
+from gateway.files.place import blobs_of, within_place
 from gateway.files.snapshots import Snapshots
 from gateway.files.uploads import Uploads
 from gateway.files.workspaces import WorkspaceKeeper
@@ -45,12 +46,13 @@ from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
+from gateway.sessions.takeover import Takeover
 from gateway.sessions.workspace import WorkspaceTools
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tasks import BackgroundTasks
+from gateway.telemetry.tasks import BackgroundTasks, TaskRun
 from gateway.telemetry.tracing import tracer
 from gateway.version import VERSION
 from gateway.workers.opening import Workers
@@ -101,7 +103,8 @@ class Sessions:
             dial=dial,
             on_outcome=lambda name, outcome: metrics.credential_requests.labels(name, outcome).inc(),
         )
-        self._blobs = FolderBlobs(config.data_path / FOLDER)
+        self._folder = FolderBlobs(config.data_path / FOLDER)
+        blobs = blobs_of(config, store=store.files, folder=self._folder)
         self._is_in_memory = config.is_in_memory
         doors = DoorKeeper(
             connections=lambda: current.config.egress.connections,
@@ -109,8 +112,8 @@ class Sessions:
             on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
         )
         snapshots = Snapshots(
-            lambda: current.config.files,
-            blobs=self._blobs,
+            lambda: within_place(current.config.files, config),
+            blobs=blobs,
             workspaces=workers.workspaces,
             metrics=metrics,
             wall_ms=clock.wall_ms,
@@ -223,11 +226,22 @@ class Sessions:
             on_odd=metrics.odd("mcp"),
         )
 
+    def _of_several(self) -> dict[str, TaskRun]:
+        """What several gateways on one store need."""
+        snapshots, found = self.services.snapshots, dict[str, TaskRun]()
+        if snapshots.travelling is not None:
+            found["files elsewhere"] = snapshots.clear_stale_for_ever
+        membership, directory = self.services.membership, self.services.store.directory
+        if membership is not None and directory is not None:
+            found["takeover"] = Takeover(self.manager, membership, directory).run
+        return found
+
     @contextlib.asynccontextmanager
     async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
         await self.services.egress.open()
-        await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)
+        await asyncio.to_thread(self._folder.open, is_empty=self._is_in_memory)
+        await self.services.snapshots.open()
         self.repositories.open()
         async with (
             contextlib.aclosing(self.services.egress),
@@ -250,6 +264,7 @@ class Sessions:
                     "spares": self.spares.keep_for_ever,
                     "search": Indexer(self.services.store.search, self.services.monotonic).run,
                     "memory": self.services.slots.watch_memory,
+                    **self._of_several(),
                 }
             ):
                 yield

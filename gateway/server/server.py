@@ -93,6 +93,22 @@ class Server(uvicorn.Server):
             await asyncio.sleep(STARTED_POLL_SECONDS)
         await super().shutdown(sockets)
 
+    def rest(self) -> None:
+        """Accepts no connection any more; those that are open end with their next answer."""
+        for listening in self.servers:
+            listening.close()
+        self.servers = []
+        self.connections.is_closing = True
+
+    async def resume(self, listener: socket.socket) -> None:
+        """Accepts connections again, from this listener."""
+        make = functools.partial(
+            cast("Any", self.config.http_protocol_class),
+            config=self.config, server_state=self.server_state, app_state={},
+        )  # fmt: skip
+        self.servers = [await asyncio.get_running_loop().create_server(make, sock=listener, backlog=BACKLOG)]
+        self.connections.is_closing = False
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """The gateway has captured them."""
@@ -215,11 +231,14 @@ async def _operators_door(gateway: Servable, server: Server, connections: Connec
         cast("Any", config.http_protocol_class), config=config, server_state=server.server_state, app_state={}
     )
     listening = await asyncio.get_running_loop().create_unix_server(make, sock=open_door(data_path))
+    inode = (data_path / SOCKET_NAME).stat().st_ino
     try:
         yield
     finally:
         listening.close()
-        (data_path / SOCKET_NAME).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if (data_path / SOCKET_NAME).stat().st_ino == inode:  # else it is a successor's
+                (data_path / SOCKET_NAME).unlink()
 
 
 def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.Config:

@@ -107,6 +107,11 @@ class SessionManager:
         with self._lock:
             return list(self._sessions.values())
 
+    def names(self) -> set[SessionKey]:
+        """Those in the map, and those that are about to enter it."""
+        with self._lock:
+            return self._sessions.keys() | self._opening.keys()
+
     def get(self, owner: str, session_id: str) -> Session | None:
         """The session in the map under this name."""
         with self._lock:

@@ -223,9 +223,18 @@ class Sessions:
             on_odd=metrics.odd("mcp"),
         )
 
+    async def recover(self) -> None:
+        """Makes well what the end of the last gateway cut. Raises StoreFailed."""
+        await self.forks.recover()
+        await self.releaser.open()
+        if recovered := await self.manager.recover():
+            log.warning("%d turns were cut by the end of the last gateway", recovered)
+
     @contextlib.asynccontextmanager
-    async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
-        """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
+    async def running(self, tasks: BackgroundTasks, *, has_predecessor: bool = False) -> AsyncIterator[None]:
+        """Recovers those that the end of the last gateway cut, unless it runs still and has work to do;
+        leaving ends every session's worker.
+        """
         await self.services.egress.open()
         await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)
         self.repositories.open()
@@ -236,10 +245,8 @@ class Sessions:
             self.manager,
             contextlib.aclosing(self.repositories),
         ):
-            await self.forks.recover()
-            await self.releaser.open()
-            if recovered := await self.manager.recover():
-                log.warning("%d turns were cut by the end of the last gateway", recovered)
+            if not has_predecessor:
+                await self.recover()
             async with tasks.running(
                 {
                     "reaper": self.reaper.reap_for_ever,

@@ -1,4 +1,4 @@
-"""Taking the place of a gateway that runs, and giving one's own away; what they say: takeover_wire.py.
+"""Taking the place of a gateway that runs, and giving one's own away; what they say: succession_wire.py.
 
 Guarantees: connections wait in the listener that both have, and none is refused; nothing is handed over
 before the successor is ready; a running turn goes on where it is, and its readers with it; if the successor
@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from gateway.errors import StoreFailed
-from gateway.server import takeover_wire as wire
+from gateway.server import succession_wire as wire
 from gateway.server.operators_socket import read_token
-from gateway.server.takeover_wire import Channel, HandedSession, Hello, Here, Kept, Left, Refused, Take
+from gateway.server.succession_wire import Channel, HandedSession, Hello, Here, Kept, Left, Refused, Take
 from gateway.sessions.manager import SessionKey, SessionManager
 from gateway.sessions.succession import Succession, hand_over
 from gateway.stores.directory import NodePlace
@@ -58,7 +58,7 @@ class Giving(Protocol):
         """What is not in the map is the successor's."""
 
 
-class TakeoverDoor:
+class SuccessionDoor:
     """Hears of a successor; `run` serves one after the other, and returns when one has taken everything."""
 
     def __init__(self, data_path: pathlib.Path, giving: Giving) -> None:

@@ -28,7 +28,7 @@ from msgspec import Struct
 from gateway.errors import StoreFailed
 from gateway.server.operators_socket import address, open_door
 
-SOCKET_NAME: Final = "takeover.sock"
+SOCKET_NAME: Final = "succession.sock"
 ANSWER_SECONDS: Final = 30.0
 """How long either side waits for the other's next word, before sessions are handed over."""
 LINE_BYTES: Final = 64 * 1024 * 1024

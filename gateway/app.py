@@ -25,13 +25,14 @@ from gateway.http.door_routes import through
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
-from gateway.maintenance.lock import DataLock
+from gateway.maintenance.lock import DataLock, mark_of
 from gateway.models.ledger import ledger_of
 from gateway.sessions.host import MCP_PATH
 from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
+from gateway.stores.directory import NodeLoad, Seen
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -68,6 +69,10 @@ class Gateway:
             on_trouble=metrics.store_troubled,
             on_end=self._on_store_end,
             on_beat=self._on_store_beat,
+            on_seen=self._on_store_seen,
+            load=self._load,
+            version=VERSION,
+            mark=lambda: mark_of(config.data_path),
         )
         store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
@@ -181,10 +186,24 @@ class Gateway:
         if self.membership is not None:
             self.membership.beaten(sent, is_mine)
 
+    def _on_store_seen(self, seen: Seen) -> None:
+        if self.membership is not None:
+            self.membership.seen(seen)
+
+    def _load(self) -> NodeLoad:
+        return NodeLoad(
+            state="draining" if self.manager.is_draining else "up",
+            sessions=self.manager.get_active_session_count(),
+            workers=self.services.slots.taken,
+            worker_limit=self.config.limits.max_live_workers,
+        )
+
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
         if self.membership is not None:
             self.membership.fence()
+        if self.services.store.directory is not None:
+            self.manager.fence()
         self.failed.set()
 
     def _context(self) -> Context:

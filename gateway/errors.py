@@ -220,6 +220,10 @@ class SessionEnded(GatewayError):
     status = 409
 
 
+class SessionFenced(SessionEnded):
+    """Another gateway has this session now, so this one may not write to it any more."""
+
+
 class SessionBusy(GatewayError):
     """This session is busy; wait for the end of its turn, or end its worker."""
 

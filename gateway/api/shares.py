@@ -195,6 +195,7 @@ class SharesFace:
 
     async def revoke_share(self, request: Request) -> Response:
         record = await self._record(request)
+        await self._manager.check_here(record.owner, record.session_id)  # what came by it may wait there
         share_id = request.path_params["share_id"]
         known = await self._credentials.shares(record.key)
         if not await self._credentials.delete_share(record.key, share_id):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import fcntl
 import os
 import pathlib
+import secrets
+import socket
 from typing import Final
 
 import msgspec
@@ -16,6 +18,20 @@ from msgspec import Struct
 from gateway.errors import StoreFailed
 
 LOCK_NAME: Final = "gateway.lock"
+
+
+_MARK_NAME: Final = "node.mark"
+
+
+def mark_of(data_path: pathlib.Path) -> str:
+    """What no other data directory has, nor a copy of this one; made at its first use. Raises StoreFailed."""
+    path = data_path / _MARK_NAME
+    try:
+        if not path.exists():
+            path.write_text(secrets.token_hex(16))
+        return f"{path.read_text()} {path.stat().st_ino} {socket.gethostname()}"
+    except OSError as error:
+        raise StoreFailed(f"{path} cannot be used: {error.strerror}.") from error
 
 
 class LockHolder(Struct, frozen=True):

@@ -24,6 +24,7 @@ from gateway.server.succession_wire import Channel, HandedSession, Hello, Here, 
 from gateway.sessions.manager import SessionKey, SessionManager
 from gateway.sessions.succession import Succession, hand_over
 from gateway.stores.directory import NodePlace
+from gateway.stores.sessions import SessionStore
 from gateway.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,8 @@ class Giving(Protocol):
     async def resume(self) -> None:
         """Undoes that."""
 
-    def succeeded(self, succession: Succession) -> None:
-        """What is not in the map is the successor's."""
+    def succeeded_by(self, successor: NodePlace) -> Succession:
+        """What is not in the map is the successor's from now on."""
 
 
 class SuccessionDoor:
@@ -103,9 +104,8 @@ class SuccessionDoor:
             log.warning("the successor ended before it was ready; nothing has changed")
             return False
         giving = self._giving
-        succession = Succession(NodePlace(take.pid, "successor", take.url), kept=None)
         await giving.rest()
-        giving.succeeded(succession)
+        succession = giving.succeeded_by(NodePlace(take.pid, "successor", take.url))
         kept = giving.manager.names()
         channel.say(Kept([HandedSession(*name) for name in kept]))
         log.info("process %d takes over; %d sessions are still here", take.pid, len(kept))
@@ -155,7 +155,7 @@ class Predecessor:
         """Those that its sessions have."""
         return set(self._here.uids)
 
-    async def take(self, url: str) -> Succession:
+    async def take(self, url: str, store: SessionStore) -> Succession:
         """Has it hand over, now that this gateway is ready and listens for it there. Raises StoreFailed."""
         self._channel = channel = await Channel.over(self._sock)
         channel.say(Take(os.getpid(), url))
@@ -163,7 +163,7 @@ class Predecessor:
         if kept is None:
             raise StoreFailed("The gateway that runs there ended while it was taken over. Start again.")
         place = NodePlace(self._here.pid, "predecessor", self._here.url)
-        return Succession(place, kept=[_name(session) for session in kept.sessions])
+        return Succession(place, store, kept=[_name(session) for session in kept.sessions])
 
     async def follow(
         self,

@@ -45,12 +45,13 @@ from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
+from gateway.sessions.takeover import Takeover
 from gateway.sessions.workspace import WorkspaceTools
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tasks import BackgroundTasks
+from gateway.telemetry.tasks import BackgroundTasks, TaskRun
 from gateway.telemetry.tracing import tracer
 from gateway.version import VERSION
 from gateway.workers.opening import Workers
@@ -223,17 +224,17 @@ class Sessions:
             on_odd=metrics.odd("mcp"),
         )
 
-    async def recover(self) -> None:
-        """Makes well what the end of the last gateway cut. Raises StoreFailed."""
-        await self.forks.recover()
-        await self.releaser.open()
-        if recovered := await self.manager.recover():
-            log.warning("%d turns were cut by the end of the last gateway", recovered)
+    def _takeover(self) -> dict[str, TaskRun]:
+        """Where several gateways share the store."""
+        membership, directory = self.services.membership, self.services.store.directory
+        if membership is None or directory is None:
+            return {}
+        return {"takeover": Takeover(self.manager, membership, directory).run}
 
     @contextlib.asynccontextmanager
     async def running(self, tasks: BackgroundTasks, *, has_predecessor: bool = False) -> AsyncIterator[None]:
-        """Recovers those that the end of the last gateway cut, unless it runs still and has work to do;
-        leaving ends every session's worker.
+        """Recovers those that the end of the last gateway cut; leaving ends every session's worker.
+        `has_predecessor`: it has not ended; `taken_over` and `inherited` say what comes later.
         """
         await self.services.egress.open()
         await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)
@@ -246,17 +247,45 @@ class Sessions:
             contextlib.aclosing(self.repositories),
         ):
             if not has_predecessor:
-                await self.recover()
-            async with tasks.running(
-                {
-                    "reaper": self.reaper.reap_for_ever,
-                    "parker": self.reaper.park_for_ever,
-                    "budgets": self.releaser.run,
-                    "workspaces": self.repositories.keep_for_ever,
-                    "loop lag": LoopLag(self.services).run,
-                    "spares": self.spares.keep_for_ever,
-                    "search": Indexer(self.services.store.search, self.services.monotonic).run,
-                    "memory": self.services.slots.watch_memory,
-                }
-            ):
+                await self.forks.recover()
+                await self.releaser.open()
+                if recovered := await self.manager.recover():
+                    log.warning("%d turns were cut by the end of the last gateway", recovered)
+            runs = {
+                **self._takeover(),
+                "parker": self.reaper.park_for_ever,
+                "loop lag": LoopLag(self.services).run,
+                "memory": self.services.slots.watch_memory,
+            }
+            async with tasks.running(runs), contextlib.AsyncExitStack() as self._beside:
+                if not has_predecessor:
+                    await self.begin(tasks)
+                    await self._beside.enter_async_context(tasks.running(self._indexing))
                 yield
+
+    async def begin(self, tasks: BackgroundTasks) -> None:
+        """Does from now on what only one gateway of a directory does."""
+        runs = {
+            "reaper": self.reaper.reap_for_ever,
+            "budgets": self.releaser.run,
+            "workspaces": self.repositories.keep_for_ever,
+            "spares": self.spares.keep_for_ever,
+        }
+        await self._beside.enter_async_context(tasks.running(runs))
+
+    async def rest(self) -> None:
+        """Does none of that any more, and builds no index: a successor does."""
+        await self._beside.aclose()
+
+    @property
+    def _indexing(self) -> dict[str, TaskRun]:
+        """As long as the store is written by another gateway, too, a search reads what has no index."""
+        return {"search": Indexer(self.services.store.search, self.services.monotonic).run}
+
+    async def inherited(self, tasks: BackgroundTasks) -> None:
+        """The predecessor has ended: everything is this gateway's. Raises StoreFailed."""
+        self.manager.succession = None
+        await self.releaser.open()
+        if cut := await self.manager.end_cut_turns():
+            log.warning("%d turns were cut by the end of the predecessor", cut)
+        await self._beside.enter_async_context(tasks.running(self._indexing))

@@ -33,7 +33,7 @@ _NOT_ITS_FAULT: Final = (
 """Ends of a worker that say nothing of the next one."""
 COPY_SECONDS: Final = 300.0
 """How long a session's files may take to be copied, once its workspace is ready."""
-_AT_ONCE: Final = (CloseReason.DELETED, CloseReason.PERSON_DISABLED)
+_AT_ONCE: Final = (CloseReason.DELETED, CloseReason.PERSON_DISABLED, CloseReason.FENCED)
 """Ends of a session whose worker is given no time to leave by itself."""
 
 

@@ -119,6 +119,7 @@ class Session:
             on_visible=self._on_visible,
             on_refused=self._on_refused,
             on_spoiled=self._on_spoiled,
+            on_fenced=self._on_fenced,
             max_events=limits.events_per_session,
             max_bytes=limits.event_bytes_per_session,
             tails=services.tails,
@@ -309,6 +310,10 @@ class Session:
         """Asks it to end; the first reason counts."""
         self._seat.ask_to_close(reason)
 
+    def fence(self) -> None:
+        """Another gateway may have it: it ends, and the store hears nothing more of it."""
+        self.log.fence()
+
     # -- coming into memory ---------------------------------------------------------------------------------
 
     async def load(self, *, above: int = 0) -> None:
@@ -481,7 +486,8 @@ class Session:
     async def _compact(self) -> None:
         """Makes the turns that have ended small in the store, now that nothing is going on."""
         through = self._turns.ended_seq
-        if self.close_reason is CloseReason.DELETED or not 0 < through <= self.log.visible_seq:
+        is_gone = self.close_reason is CloseReason.DELETED or self.log.is_fenced
+        if is_gone or not 0 < through <= self.log.visible_seq:
             return
         try:
             await self._services.store.logs.compact(self.record.key, through=through)
@@ -525,7 +531,7 @@ class Session:
 
     async def _say_last_words(self) -> None:
         reason = self.close_reason or CloseReason.DRAINED
-        if reason is CloseReason.DELETED:
+        if reason is CloseReason.DELETED or self.log.is_fenced:
             self.files.stop()
         with contextlib.suppress(GatewayError):
             await self.log.founded()
@@ -536,6 +542,8 @@ class Session:
         await self._stop_worker()
         await self.files.finish()
         self._seat.transition(SessionState.CLOSED, reason=str(reason))
+        if self.log.is_fenced:
+            return  # another gateway says what is to be said
         if reason is CloseReason.DELETED:
             self.log.append(ev.SessionClosed(str(reason)))
         await self._record.keep()
@@ -938,6 +946,11 @@ class Session:
         if not self.log.is_founded:
             log.warning("session %s: it is not stored, and ends: %s", self.record.key, error)
             self._seat.ask_to_close(CloseReason.STORE_FAILED)
+
+    def _on_fenced(self) -> None:
+        """Another gateway has it: here it ends, without a word."""
+        log.warning("session %s: another gateway has it", self.record.key)
+        self._seat.ask_to_close(CloseReason.FENCED)
 
     def _on_spoiled(self, error: GatewayError) -> None:
         """Something that its agent said cannot be stored: the log goes on without it, the worker does not."""

@@ -97,7 +97,9 @@ class Succession:
         return False
 
 
-async def hand_over(manager: SessionManager, kept: set[SessionKey], left: Callable[[SessionKey], None]) -> None:
+async def hand_over(
+    manager: SessionManager, kept: set[SessionKey], left: Callable[[SessionKey], None]
+) -> None:
     """Lets go of every session that does nothing, and of the others when they have done what they do; `left`
     hears of each of `kept`, which is empty when this returns.
     """

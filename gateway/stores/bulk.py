@@ -24,7 +24,8 @@ COPYING: Final = "store_copying"
 """The table that a store has while another is copied into it."""
 ENGINES_OWN: Final = frozenset(
     {
-        *("package_migrations", "tail", "large", "events", "nodes", "commits", "sequences", COPYING),
+        *("package_migrations", "tail", "large", "events", "nodes", "commits", "cluster", "sequences"),
+        COPYING,
         *("search_stretches", "search_marks", "search_withdrawn"),
     }
 )

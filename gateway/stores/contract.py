@@ -11,6 +11,7 @@ from typing import Protocol
 
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
+from gateway.stores.directory import Directory
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.labels import LabelStore
 from gateway.stores.ledger import LedgerStore
@@ -53,6 +54,10 @@ class Store(Protocol):
     @property
     def is_shared(self) -> bool:
         """True if another gateway could take it over; then `Options.on_beat` hears that this one has it."""
+
+    @property
+    def directory(self) -> Directory | None:
+        """Who has which session, where several gateways share it; None: all are this one's."""
 
     async def open(self) -> None:
         """Makes the store ready. Raises StoreFailed, with what to do, if it cannot be."""

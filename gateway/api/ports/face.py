@@ -104,7 +104,7 @@ class PortsFace:
         session_id, owner = checked_session_id(request.path_params["session_id"]), principal_of(request).owner
         if not await self._manager.exists(owner, session_id):
             raise SessionNotFound(session_id=session_id)
-        session = self._manager.get(owner, session_id)
+        session = await self._manager.here(owner, session_id)
         worker = session.process if session is not None else None
         found = await asyncio.to_thread(ports.listening, worker) if isinstance(worker, ForkWorker) else {}
         at = _API.format(session_id=session_id)
@@ -122,7 +122,7 @@ class PortsFace:
             session_id, port = checked_session_id(parts["session_id"]), parts["port"]
             if not await self._manager.exists(principal.owner, session_id):
                 raise SessionNotFound(session_id=session_id)
-            session = self._manager.get(principal.owner, session_id)
+            session = await self._manager.here(principal.owner, session_id)
             is_standing = carried(scope).is_standing or (lambda: True)
             if session is not None and connection.headers.get("sec-fetch-mode") == "navigate":
                 label = self._openings.open(

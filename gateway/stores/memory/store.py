@@ -18,6 +18,7 @@ class MemoryStore:
     """`Store` in dictionaries."""
 
     is_shared = False
+    directory = None
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         """`max_events`, `max_bytes`: of each session; the oldest events are dropped past them."""

@@ -40,6 +40,7 @@ class SqliteStore:
     """`Store` in one file."""
 
     is_shared = False
+    directory = None
 
     def __init__(
         self,

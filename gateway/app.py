@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from gateway.api import page
 from gateway.api.branding import logo_route
@@ -17,16 +18,20 @@ from gateway.api.identity import ApplicationPage
 from gateway.api.mcp.face import McpFace
 from gateway.api.models import ModelPort
 from gateway.api.opening import OwnFaces
+from gateway.auth.node_tickets import NodeTickets, Shown
 from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
+from gateway.egress.node_http import NodeHttp
 from gateway.extension import Context, joined, opened, refuse_taken
 from gateway.http.application import application, document
 from gateway.http.door_routes import through
+from gateway.http.forwarding import Forwarding, Watches
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock, mark_of
 from gateway.models.ledger import ledger_of
+from gateway.server.nodes_listener import NodesDoor
 from gateway.sessions.host import MCP_PATH
 from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
@@ -152,6 +157,11 @@ class Gateway:
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
+        self.node_id = 0
+        """Of this gateway's row, where several share a store."""
+        self.nodes_door: NodesDoor | None = None
+        self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
+        self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
         self.app = application(
             self._routes(),
             lifespan=self.lifespan,
@@ -163,13 +173,39 @@ class Gateway:
             tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
             check_place=_nothing if self.membership is None else self.membership.check,
+            layers=[self._forwarding] if config.cluster.url else [],
         )
+        if config.cluster.url:
+            self.nodes_door = NodesDoor(
+                self.app,
+                own=lambda: self.node_id,
+                tickets=self.node_tickets,
+                is_standing=self._standing_elsewhere,
+            )
         self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
     @property
     def config(self) -> Config:
         """The configuration as it is now."""
         return self.services.config
+
+    def _forwarding(self, app: ASGIApp) -> Forwarding:
+        return Forwarding(
+            app,
+            own=lambda: self.node_id,
+            tickets=self.node_tickets,
+            http=self.node_http,
+            watches=self.watches,
+            permit=self.gate.permit,
+            config=lambda: self.config,
+            metrics=self.services.metrics,
+            is_draining=lambda: self.manager.is_draining,
+        )
+
+    def _standing_elsewhere(self, shown: Shown) -> Callable[[], bool]:
+        return self.gate.standing_elsewhere(
+            shown.principal, issued_at=shown.issued_at, until_ms=shown.said.stands_until_ms
+        )
 
     def _take_over(self, config: Config) -> None:
         self.gate.tokens = self.auth.tokens(config)
@@ -277,6 +313,7 @@ class Gateway:
             stack.push_async_callback(self.reloading.close)
             stack.push_async_callback(self.mcp.close)
             stack.push_async_callback(self.own.ports.close)
+            stack.push_async_callback(self.node_http.close)
             services.observers.add(*await keepers(store.tables, running=self.applications))
             await stack.enter_async_context(self.added.lifespan())
             await stack.enter_async_context(self.sessions.running(self.tasks))
@@ -305,7 +342,7 @@ def _nothing() -> None:
 def _needed_soon(config: Config) -> list[str]:
     """Libraries that the first who come will need: nobody shall wait for them."""
     signs_in = bool(config.oidc.issuer) or "jwt" in config.auth.modes
-    names = ["aiohttp"] if config.every_provider or signs_in else []
+    names = ["aiohttp"] if config.every_provider or signs_in or config.cluster.url else []
     names += ["jwt"] if signs_in else []
     return names + (["cryptography.x509"] if config.credentials else [])
 

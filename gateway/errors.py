@@ -646,6 +646,15 @@ class SessionElsewhere(GatewayError):
         self.url = url
 
 
+class OutcomeUnknown(GatewayError):
+    """The gateway that has this session was lost before it answered: what you asked for may have been done,
+    or not. Look at the session before you ask again; with an Idempotency-Key it would have been safe to.
+    """
+
+    code = "outcome_unknown"
+    status = 503
+
+
 class StoreDamaged(GatewayError):
     """The database is damaged where this is stored. What lies elsewhere is not touched by it; who runs this
     gateway finds in its log what to do.

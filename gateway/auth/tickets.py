@@ -30,7 +30,7 @@ SECRET_NAME: Final = "cookies.key"  # noqa: S105 - a file name
 KNOWN_TICKETS: Final = 20_000
 """Verified ones that are remembered, so that a request costs a look-up and no HMAC."""
 
-TicketUse = Literal["visitor", "user", "token", "handover", "state", "access", "file"]
+TicketUse = Literal["visitor", "user", "token", "handover", "state", "access", "file", "node"]
 
 
 class Ticket(Struct, frozen=True, array_like=True):
@@ -82,7 +82,12 @@ class Tickets:
 
     def read(self, use: TicketUse, text: str) -> Ticket | None:
         """The ticket, if it was signed here for this use and is still good."""
-        ticket = self._known.get((use, text)) or self._verified(use, text)
+        ticket = self._known.get((use, text)) or self._remembered(use, text)
+        return ticket if ticket is not None and self.is_standing(ticket) else None
+
+    def read_once(self, use: TicketUse, text: str) -> Ticket | None:
+        """The same of one that is not shown again, and need not be remembered."""
+        ticket = self._verified(use, text)
         return ticket if ticket is not None and self.is_standing(ticket) else None
 
     def is_standing(self, ticket: Ticket) -> bool:
@@ -92,7 +97,7 @@ class Tickets:
 
     def is_own(self, use: TicketUse, text: str) -> bool:
         """Whether this was signed here for this use, however long ago."""
-        return (use, text) in self._known or self._verified(use, text) is not None
+        return (use, text) in self._known or self._remembered(use, text) is not None
 
     def revocation_ms(self, owner: str) -> int:
         """A time that revokes every ticket of the owner that is known of, also if the clock was set back."""
@@ -119,10 +124,15 @@ class Tickets:
             )
         except (UnicodeEncodeError, binascii.Error, msgspec.DecodeError):
             return None
-        self._known[use, text] = ticket
         self._latest = max(self._latest, ticket.issued_at)
-        if len(self._known) > KNOWN_TICKETS:
-            self._known.popitem(last=False)
+        return ticket
+
+    def _remembered(self, use: TicketUse, text: str) -> Ticket | None:
+        ticket = self._verified(use, text)
+        if ticket is not None:
+            self._known[use, text] = ticket
+            if len(self._known) > KNOWN_TICKETS:
+                self._known.popitem(last=False)
         return ticket
 
     def _signer(self, use: str) -> Signer:

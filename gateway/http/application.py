@@ -63,9 +63,10 @@ def application(
     tokens: ModelTokens,
     monotonic: Callable[[], float],
     check_place: Callable[[], None],
+    layers: Sequence[Callable[[ASGIApp], ASGIApp]] = (),
 ) -> Starlette:
     """The routes, the first that fits before the others, behind the guard. `check_place` raises if nothing
-    may be changed now.
+    may be changed now. `layers` are between the guard and the routes.
     """
     app = GatewayApplication()
     app.router = PathRouter(routes, lifespan=lambda _app: lifespan())
@@ -77,6 +78,8 @@ def application(
         monotonic=monotonic,
         on_refused=lambda: metrics.rejections.labels("address_requests_per_second").inc(),
     )
+    for layer in layers:
+        app.add_middleware(layer)
     app.add_middleware(
         Guard,
         config=config,

@@ -133,7 +133,11 @@ class Gate:
 
     async def identify(self, connection: HTTPConnection) -> Principal | None:
         """The caller; None where nothing says who it is. Raises what `admit` raises."""
-        principal = await self._found(connection)
+        told = carried(connection.scope).told
+        if told is not None and told.principal is not None:
+            principal: Principal | None = told.principal
+        else:
+            principal = await self._found(connection)
         if principal is not None:
             self.check_tenant(principal)
             if not is_at_machine(connection):  # the operator looks after what a disabled person has
@@ -148,22 +152,29 @@ class Gate:
         Raises Unauthorized, SignInStale (401), CsrfMissing, TenantDisabled, PersonDisabled (403), RateLimited
         (429).
         """
-        if carried(connection.scope).operator is not None or self._config().auth.modes == ("open",):
+        found = carried(connection.scope)
+        if found.operator is not None or self._config().auth.modes == ("open",):
             return None
-        if (given := bearer(connection)) is not None:
-            principal: Principal | None = await self._by_counted_bearer(given, connection)
+        if found.told is not None and found.told.has_met:
+            principal: Principal | None = found.told.met
+        elif (given := bearer(connection)) is not None:
+            principal = await self._by_counted_bearer(given, connection)
         else:
             principal = self._by_proxy(connection) or await self._by_user_cookie(connection)
             if principal is not None:
                 self._check_intent(connection, principal)
-        if principal is None or principal.kind == "visitor":
-            return None
-        self.check_served(principal)
+        if principal is not None and principal.kind == "visitor":
+            principal = None
+        if principal is not None:
+            self.check_served(principal)
+        found.met, found.has_met = principal, True
         return principal
 
     def permit(self, connection: HTTPConnection) -> Permit:
         """Asks, later on, whether who was admitted would still be: for what stays open."""
-        principal, is_good = principal_of(connection), carried(connection.scope).is_standing
+        principal, found = principal_of(connection), carried(connection.scope)
+        is_forwarded = found.told is not None and found.told.is_forwarded
+        is_good = None if is_forwarded else found.is_standing  # the gateway that admitted them ends it
         is_operators = is_at_machine(connection)
 
         def stands() -> bool:
@@ -173,6 +184,22 @@ class Gate:
             return is_served and (is_good is None or is_good())
 
         return self._permits.issue(principal.owner, stands)
+
+    def standing_elsewhere(
+        self, principal: Principal | None, *, issued_at: int, until_ms: float | None
+    ) -> Callable[[], bool]:
+        """Asks, later on, whether a credential that another gateway has looked at is still good, as far as
+        this one can tell: what was revoked, which keys there are, when it ends.
+        """
+
+        def stands() -> bool:
+            if until_ms is not None and self._wall_ms() >= until_ms:
+                return False
+            if principal is None:
+                return True
+            return issued_at > self.tickets.revoked.get(principal.owner, -1) and self._has_good_key(principal)
+
+        return stands
 
     def permit_of(self, owner: str, is_good: Callable[[], bool]) -> Permit:
         """The same of something that shows what an owner has to others, by a credential of its own."""
@@ -335,6 +362,7 @@ class Gate:
             raise Unauthorized(f"This token is not accepted: {error}.") from None
         ends = (float(claims["exp"]) + config.leeway_seconds) * 1000
         carried(connection.scope).is_standing = lambda: self._wall_ms() < ends
+        carried(connection.scope).stands_until_ms = ends
         scopes: Any = claims.get(config.scopes_claim) if config.scopes_claim else None
         return principal_from(
             claims,
@@ -444,6 +472,8 @@ class Gate:
             and self._has_good_key(current)
             and (not is_confirmed or self.sign_ins.is_good(ticket, current))
         )
+        if is_confirmed:
+            carried(connection.scope).stands_until_ms = self._wall_ms() + CONFIRM_SECONDS * 1000
         sign_in = self.sign_ins.of(ticket)
         is_newer = sign_in is not None and sign_in.extra()[CONFIRMED_AT] != ticket.extra.get(CONFIRMED_AT)
         if is_newer or self._is_due(connection, "user", ticket):
@@ -598,6 +628,7 @@ class Gate:
         if config.groups:  # what stays open asks the proxy again
             ends = self._wall_ms() + CONFIRM_SECONDS * 1000
             carried(connection.scope).is_standing = lambda: self._wall_ms() < ends
+            carried(connection.scope).stands_until_ms = ends
         return principal_from(
             {
                 "sub": subject,

@@ -33,6 +33,7 @@ from gateway.errors import StoreFailed
 from gateway.http.connections import Connections
 from gateway.maintenance.lock import DataLock
 from gateway.server.collecting import Collector
+from gateway.server.nodes_listener import NodesDoor, listening
 from gateway.server.operators_door import Door
 from gateway.server.operators_socket import SOCKET_NAME, make_token, open_door
 from gateway.server.protocol import GatewayProtocol
@@ -77,16 +78,21 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
         self.connections = connections
+        self.of_nodes: Connections | None = None
+        """Those of other gateways of the same store."""
         self.serving: asyncio.Task[None]
 
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP_TICKS == 0:
-            self.connections.sweep(asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            self.connections.sweep(now)
+            if self.of_nodes is not None:
+                self.of_nodes.sweep(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listening in self.servers:
-            listening.close()
+        for serving in self.servers:
+            serving.close()
         self.connections.is_closing = True
         loop = asyncio.get_running_loop()
         while self.connections.has_unheard(loop.time(), seconds=FIRST_REQUEST_SECONDS):
@@ -169,6 +175,8 @@ class Servable(Protocol):
     tasks: BackgroundTasks
     failed: asyncio.Event
     """Set when it cannot go on."""
+    nodes_door: NodesDoor | None
+    """What other gateways of the same store are let in by; None: there are none."""
 
     @property
     def app(self) -> ASGIApp: ...
@@ -214,7 +222,7 @@ async def running(gateway: Servable, listener: socket.socket) -> AsyncIterator[S
             while not server.started and not serving.done():
                 await asyncio.sleep(STARTED_POLL_SECONDS)
             gateway.services.workers.own_url = own_url(listener)
-            async with _operators_door(gateway, server, connections):
+            async with _operators_door(gateway, server, connections), _nodes_door(gateway, server):
                 yield server
         finally:
             server.should_exit = True
@@ -239,6 +247,31 @@ async def _operators_door(gateway: Servable, server: Server, connections: Connec
         with contextlib.suppress(FileNotFoundError):
             if (data_path / SOCKET_NAME).stat().st_ino == inode:  # else it is a successor's
                 (data_path / SOCKET_NAME).unlink()
+
+
+@contextlib.asynccontextmanager
+async def _nodes_door(gateway: Servable, server: Server) -> AsyncIterator[None]:
+    """The port for the other gateways of the same store. Raises StoreFailed if there can be none."""
+    door, settings = gateway.nodes_door, gateway.config.server
+    if door is None:
+        yield
+        return
+    listener = listening(
+        gateway.config.cluster, functools.partial(listen, half_open_seconds=settings.half_open_seconds)
+    )
+    capacity = connection_capacity(settings, gateway.config.limits)
+    hub = Connections(settings, capacity=capacity, origin=gateway.peers.origin, counts_addresses=False)
+    config = _uvicorn(door, gateway.config, hub)
+    config.load()
+    make = functools.partial(
+        cast("Any", config.http_protocol_class), config=config, server_state=server.server_state, app_state={}
+    )
+    serving = await asyncio.get_running_loop().create_server(make, sock=listener, backlog=BACKLOG)
+    server.of_nodes = hub
+    try:
+        yield
+    finally:
+        serving.close()
 
 
 def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.Config:

@@ -228,6 +228,12 @@ class Metrics:
         )
         for source in get_args(OddSource):
             self.odd_values.labels(source)
+        self.forwarded = counter(
+            "forwarded", "Requests that were passed on to the gateway that has their session.", ("reason",)
+        )
+        self.forward_failures = counter(
+            "forward_failures", "Times that another gateway could not answer what was passed on.", ("reason",)
+        )
         self.fenced = counter("fenced", "Times that this gateway has lost its place at the store.")
         self.errors = counter("errors", "Error answers, by their code.", ("code",))
         self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}

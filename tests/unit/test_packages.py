@@ -31,6 +31,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
         "client",
         "egress.caller",
         "egress.interim",
+        "egress.node_http",
         "egress.worker_connector",
         "egress.worker_http",
         "models.providers",

@@ -43,6 +43,10 @@ class Giving(Protocol):
     def listener_fd(self) -> int:
         """The listener that people connect to."""
 
+    @property
+    def objection(self) -> str:
+        """Why nothing can be handed over; empty if it can be."""
+
     def uids(self) -> list[int]:
         """Those that its sessions have, stored or not."""
 
@@ -88,6 +92,9 @@ class SuccessionDoor:
             await asyncio.to_thread(wire.refuse, sock, Refused("Only who may read the directory takes over."))
             return False
         giving = self._giving
+        if giving.objection:
+            await asyncio.to_thread(wire.refuse, sock, Refused(giving.objection))
+            return False
         here = Here(os.getpid(), VERSION, await giving.listen_for_other(), giving.uids())
         fds = giving.lock_fd, giving.listener_fd
         await asyncio.to_thread(wire.send_with_fds, sock, here, fds)

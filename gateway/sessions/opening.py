@@ -234,7 +234,7 @@ class Sessions:
     @contextlib.asynccontextmanager
     async def running(self, tasks: BackgroundTasks, *, has_predecessor: bool = False) -> AsyncIterator[None]:
         """Recovers those that the end of the last gateway cut; leaving ends every session's worker.
-        `has_predecessor`: it has not ended; `taken_over` and `inherited` say what comes later.
+        `has_predecessor`: it has not ended; `begin` and `inherited` come later.
         """
         await self.services.egress.open()
         await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)

@@ -8,7 +8,6 @@ import signal
 import time
 from typing import Any
 
-
 from tests.gateways import RunningGateway, Scenario, running_gateway
 from tests.patience import crowding, soon
 from tests.streams import open_stream

@@ -39,7 +39,7 @@ from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
-from gateway.stores.directory import NodeLoad, Seen
+from gateway.stores.directory import NodeLoad, NodesSeen
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -241,7 +241,7 @@ class Gateway:
         if self.membership is not None:
             self.membership.beaten(sent, is_mine)
 
-    def _on_store_seen(self, seen: Seen) -> None:
+    def _on_store_seen(self, seen: NodesSeen) -> None:
         if self.membership is not None:
             self.membership.seen(seen)
 
@@ -324,6 +324,8 @@ class Gateway:
             stack.push_async_callback(store.close)
             await self.ledger.open()
             stack.push_async_callback(self.ledger.close)
+            if self.config.cluster.url:
+                await self.own.following.open()
             await self.auth.open()
             self.services.current.config = self.auth.kept_tenants.over(self.config)
             stack.push_async_callback(self.auth.close)
@@ -351,6 +353,8 @@ class Gateway:
                 "waits": self.watching.run,
                 "history": self.own.pulse.beat_for_ever,
             }
+            if self.config.cluster.url:
+                runs["other gateways"] = self.own.following.run
             await stack.enter_async_context(self.tasks.running(runs))
             if self.membership is not None:
                 stack.callback(self.membership.lease.drain)

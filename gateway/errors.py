@@ -220,8 +220,11 @@ class SessionEnded(GatewayError):
     status = 409
 
 
-class SessionFenced(SessionEnded):
-    """Another gateway has this session now, so this one may not write to it any more."""
+class SessionFenced(GatewayError):
+    """This session went to another gateway meanwhile. Look at what it says now, then try again."""
+
+    code = "session_fenced"
+    status = 409
 
 
 class SessionBusy(GatewayError):
@@ -628,6 +631,13 @@ class StoreUnreachable(GatewayError):
     """
 
     code = "store_unreachable"
+    status = 503
+
+
+class FilesNotHere(GatewayError):
+    """The files of this session could not be fetched from where they are kept; try again in a moment."""
+
+    code = "files_not_here"
     status = 503
 
 

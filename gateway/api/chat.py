@@ -19,7 +19,7 @@ from gateway.answers import CommandAnswer, MinimalAnswer
 from gateway.api.history import LAST_PARAMETER, WINDOW_PARAMETERS
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_fold, absent_state, while_good
 from gateway.buckets import Gauge
-from gateway.errors import AttachmentRefused, SessionEnded, TooManyStreams
+from gateway.errors import AttachmentRefused, SessionEnded, SessionFenced, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
 from gateway.http import cookies
 from gateway.http.event_stream import FrameResponse, direct
@@ -261,7 +261,7 @@ class ChatFace:
         session = await self._manager.here(owner, session_id)
         if session is None:
             return await self._state_of(request, owner, session_id)
-        with contextlib.suppress(SessionEnded):
+        with contextlib.suppress(SessionEnded, SessionFenced):
             await session.interrupt()
         return self._answer(request, session)
 

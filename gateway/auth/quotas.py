@@ -68,8 +68,9 @@ class UsedDay(Struct):
     """What was used on a day."""
 
     uses: dict[UseName, DayUse] = field(default_factory=dict)
-    changed: set[UseName] = field(default_factory=set)
-    """Of whom it is not stored yet."""
+    """In all, as far as is known here."""
+    unsaid: dict[UseName, DayUse] = field(default_factory=dict)
+    """What of it is not stored yet."""
     is_restored: bool = False
     """Whether what is stored of it is among these."""
 
@@ -115,14 +116,16 @@ class Quotas:
         """Writes what was used since the last time."""
         self._turn_day()
         for day, used in list(self._days.items()):
-            changed, used.changed = used.changed, set()
+            if not used.unsaid:
+                continue
+            said, used.unsaid = used.unsaid, {}
             try:
-                if changed:
-                    if not used.is_restored:
-                        await self._restore(day)
-                    await self._store.put_uses(day, {n: used.uses[n] for n in changed if n in used.uses})
+                await self._store.add_uses(day, said)
+                if not used.is_restored:
+                    await self._restore(day)
             except GatewayError as error:
-                used.changed |= changed
+                for name, use in said.items():
+                    used.unsaid[name] = use.plus(used.unsaid.get(name, DayUse()))
                 log.warning("what was used is not kept for now: %s", error)
                 return
         try:
@@ -131,12 +134,12 @@ class Quotas:
             log.warning("what was used long ago is not forgotten for now: %s", error)
 
     async def _restore(self, day: int) -> None:
-        """What is stored of a day was used before what is counted here. Raises StoreFailed."""
+        """Takes what is stored of a day for what was used, besides what is not stored yet. Raises
+        StoreFailed.
+        """
         stored, used = await self._store.uses(day), self._days[day]
         used.is_restored = True
-        for name, use in stored.items():
-            mine = used.uses.get(name)
-            used.uses[name] = use if mine is None else _sum(use, mine)
+        used.uses |= {name: use.plus(used.unsaid.get(name, DayUse())) for name, use in stored.items()}
 
     # -- sessions ---------------------------------------------------------------------------------------
 
@@ -153,7 +156,7 @@ class Quotas:
         self._budgets.forget_session(key)
         for used in self._days.values():
             used.uses.pop(("session", key), None)
-            used.changed.discard(("session", key))
+            used.unsaid.pop(("session", key), None)
 
     def drop_session(self, owner: str, stored_bytes: int) -> None:
         """One is erased, with so much in it."""
@@ -229,7 +232,7 @@ class Quotas:
             if quota.turns_per_minute:
                 rate = quota.turns_per_minute / MINUTE_SECONDS
                 self._minutes.spend(_bucket(name), rate=rate, burst=quota.turns_per_minute)
-            self._use(name).messages += 1
+            self._add(name, DayUse(messages=1))
         return soft
 
     def _check_message(self, name: UseName, quota: Quota, session_bytes: int) -> list[Nearly]:
@@ -273,9 +276,7 @@ class Quotas:
         """A worker used something."""
         self._turn_day()
         for name in account.names():
-            use = self._use(name)
-            use.cpu_ms = clamped(use.cpu_ms + cpu_ms)
-            use.memory_mb_seconds = clamped(use.memory_mb_seconds + memory_mb_seconds)
+            self._add(name, DayUse(cpu_ms=cpu_ms, memory_mb_seconds=memory_mb_seconds))
 
     # -- what operators see -----------------------------------------------------------------------------
 
@@ -376,12 +377,12 @@ class Quotas:
         if self._held.get(name) == _NOTHING:
             del self._held[name]
 
-    def _use(self, name: UseName) -> DayUse:
-        use = self._uses.get(name)
-        if use is None:
-            use = self._uses[name] = DayUse()
-        self._days[self._day].changed.add(name)
-        return use
+    def _add(self, name: UseName, more: DayUse) -> None:
+        """Somebody used so much more today."""
+        day = self._days[self._day]
+        for counted in (day.uses, day.unsaid):
+            known = counted.get(name)
+            counted[name] = more if known is None else known.plus(more)
 
     def _turn_day(self) -> None:
         today = self._today()
@@ -389,7 +390,7 @@ class Quotas:
             self._day, self._told = today, set()
             self._days.setdefault(today, UsedDay())
             for old in sorted(self._days)[:-KEPT_IN_MEMORY]:
-                if old != today and not self._days[old].changed:
+                if old != today and not self._days[old].unsaid:
                     del self._days[old]
 
     def _today(self) -> int:
@@ -422,7 +423,6 @@ class StoredShare:
 
 
 _UNLIMITED: Final = Quota()
-_FIGURES: Final = DayUse.__struct_fields__
 _NOTHING: Final = Held()
 _WHOSE: Final = {
     "tenant": "This organisation",
@@ -430,10 +430,6 @@ _WHOSE: Final = {
     "subject": "This account",
     "session": "This session",
 }
-
-
-def _sum(one: DayUse, other: DayUse) -> DayUse:
-    return DayUse(**{name: clamped(getattr(one, name) + getattr(other, name)) for name in _FIGURES})
 
 
 def _bucket(name: UseName) -> str:

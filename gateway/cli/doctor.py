@@ -14,6 +14,7 @@ from gateway.agents.catalogue import AgentCatalogue
 from gateway.cli import sizing
 from gateway.cli.options import add_common, configured, run_by
 from gateway.cli.reach import spoken
+from gateway.config.applications import enabled, resolved
 from gateway.config.tables import Config
 from gateway.errors import StoreFailed
 from gateway.maintenance.disk import free_bytes
@@ -49,6 +50,7 @@ def _examine(config: Config) -> int:
     findings = [
         *_data_directory(config),
         *_store(config),
+        *asyncio.run(_applications(config)),
         *asyncio.run(_walls(config)),
     ]
     for is_well, words in findings:
@@ -91,6 +93,14 @@ def _store(config: Config) -> list[tuple[bool, str]]:
         found: list[tuple[bool, str]] = asyncio.run(of_postgresql("health").examine(config.store))
     except StoreFailed as error:
         return [(False, error.message)]
+    return found
+
+
+async def _applications(config: Config) -> list[tuple[bool, str]]:
+    found: list[tuple[bool, str]] = []
+    for one in enabled(config):
+        if one.examine:
+            found += await resolved(one.examine)(config)
     return found
 
 

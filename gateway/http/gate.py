@@ -7,6 +7,7 @@ proves no intent: what changes something also needs an Origin that the guard acc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -31,8 +32,11 @@ from gateway.errors import (
     BrokenInvariant,
     CsrfMissing,
     Forbidden,
+    RateLimited,
     SignInFailed,
     SignInStale,
+    StoreFailed,
+    StoreFull,
     TenantDisabled,
     Unauthorized,
 )
@@ -70,6 +74,9 @@ old name, which other hosts of the domain can set.
 """
 VISITOR_SCOPES: Final = frozenset({"chat", "read"})
 MARK_LETTERS: Final = 16
+LOOKED_FOR: Final = 60
+"""Unknown keys a minute and address that are looked for in a store that several gateways share: many clients
+behind one address may begin at once with keys that were just made."""
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _DAY_SECONDS: Final = 86_400
 
@@ -106,6 +113,7 @@ class Gate:
         self._staff: list[Callable[[str], bool]] = []
         wrong = config().limits.wrong_credentials_per_minute
         self._failures = TokenBuckets(rate=wrong / 60, burst=wrong, monotonic=monotonic)
+        self._unknown = TokenBuckets(rate=LOOKED_FOR / 60, burst=LOOKED_FOR, monotonic=monotonic)
 
     # -- letting in -------------------------------------------------------------------------------------
 
@@ -290,6 +298,7 @@ class Gate:
     async def _by_bearer(self, bearer: str, connection: HTTPConnection) -> Principal:
         modes = self._config().auth.modes
         if bearer.startswith(PREFIX) and "keys" in modes:
+            await self._learn(bearer, connection)
             principal = self.by_key(bearer)
             if principal is None:
                 raise Unauthorized("This API key is not valid; it may have been revoked or have expired.")
@@ -329,6 +338,16 @@ class Gate:
         self.check_served(principal)
         return ACCESS_PREFIX + self.tickets.issue("access", seconds=hours * 3600, principal=principal)
 
+    async def _learn(self, text: str, connection: HTTPConnection) -> None:
+        """A key that another gateway has made since is good here, too; how often somebody may have an unknown
+        one looked for is bounded.
+        """
+        if not self._config().cluster.url or self._keys.is_known(text):
+            return
+        with contextlib.suppress(RateLimited, StoreFull, StoreFailed):
+            self._unknown.take(_address(connection))
+            await self._keys.learn(text)
+
     def by_key(self, text: str) -> Principal | None:
         """Whom an API key stands for."""
         key = self._keys.check(text)
@@ -336,8 +355,9 @@ class Gate:
             return None
         return Principal(key.tenant, key.subject, "key", with_implied(frozenset(key.scopes)), key.id)
 
-    def by_pasted_key(self, connection: HTTPConnection, text: str) -> Principal:
+    async def by_pasted_key(self, connection: HTTPConnection, text: str) -> Principal:
         """Whom an API key that a person typed stands for. Raises SignInFailed, RateLimited."""
+        await self._learn(text, connection)
         principal = self.by_key(text)
         if principal is None:
             self._failures.take(_address(connection))

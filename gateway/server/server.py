@@ -258,7 +258,7 @@ async def _take_over(gateway: Servable, server: Server) -> asyncio.Task[None] | 
         return None
     url = await serve_nodes(gateway, server, gateway.meet_other(), listen("127.0.0.1", 0))
     succession = await predecessor.take(url, gateway.services.store.sessions)
-    gateway.manager.succession = succession
+    gateway.manager.succeed(succession)
     await gateway.sessions.begin(gateway.tasks)
     following = predecessor.follow(
         succession,
@@ -307,12 +307,13 @@ class _Giving:
 
     def succeeded_by(self, successor: NodePlace) -> Succession:
         succession = Succession(successor, self._gateway.services.store.sessions, kept=None)
-        self.manager.succession = succession
+        self.manager.succeed(succession)
         return succession
 
     async def resume(self) -> None:
         self.manager.succession = None
         await self._gateway.sessions.begin(self._gateway.tasks)
+        await self._gateway.sessions.index(self._gateway.tasks)
         await self._server.resume(self._listener.dup())
 
 

@@ -28,6 +28,7 @@ from gateway.errors import (
     SessionElsewhere,
     SessionEnded,
     SessionExists,
+    SessionFenced,
     SessionLimit,
     SessionNotFound,
     StoreFailed,
@@ -257,7 +258,7 @@ class SessionManager:
                 session = await self.find(owner, session_id)
             if session is None:
                 raise SessionNotFound(session_id=session_id)
-            with contextlib.suppress(SessionEnded, *self._founded_elsewhere):
+            with contextlib.suppress(SessionEnded, SessionFenced, *self._founded_elsewhere):
                 try:
                     done = await verb(session)
                 finally:
@@ -402,7 +403,8 @@ class SessionManager:
         if (moved := self.by_key(record.key)) is not None:
             self._note_moved(moved, record)
             return moved
-        if record.uid is None and (uid := self._services.workers.workspaces.take_uid()) is not None:
+        workspaces = self._services.workers.workspaces
+        if record.uid is None and not workspaces.has_own_uids and (uid := workspaces.take_uid()) is not None:
             record = await self._given(record, uid)
         tombstone = await self.tombstone(owner, session_id)
         session = Session(record, self._services)
@@ -459,7 +461,8 @@ class SessionManager:
                 key, uid = spare.key, spare.uid
             else:
                 key, uid = secrets.token_hex(12), services.workers.workspaces.take_uid()
-                taken.callback(services.workers.workspaces.give_back_uid, uid)
+                services.workers.workspaces.settle_uid(key, uid)
+                taken.callback(services.workers.workspaces.session_gone, key, uid)
                 services.workers.workspaces.expect(key)  # before there are files, which a death would leave
                 taken.callback(services.workers.workspaces.stored, key)
             made = _new_record(key, owner, session_id, agent.name, at=now, uid=uid)
@@ -489,7 +492,7 @@ class SessionManager:
         if len(self._shown) > SHOWN_KEPT:
             self._shown.popitem(last=False)
         await self._erase_files(record.key)
-        self._services.workers.workspaces.give_back_uid(record.uid)
+        self._services.workers.workspaces.session_gone(record.key, record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
 
@@ -735,7 +738,7 @@ class SessionManager:
                 session.lose_parent(record.session_id)
         key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
         await self._services.observers.erased(key, reason=reason)
-        self._services.workers.workspaces.give_back_uid(record.uid)
+        self._services.workers.workspaces.session_gone(record.key, record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
         repositories = self._services.workers.repositories
@@ -785,6 +788,12 @@ class SessionManager:
                     if not future.done():
                         future.set_exception(_elsewhere(place, name[1]))
             await asyncio.sleep(ELSEWHERE_SECONDS)
+
+    def succeed(self, succession: Directory) -> None:
+        """What it says another gateway of this directory has is that one's from now on."""
+        self.succession = succession
+        for name in list(self._arrivals):
+            self._ring(name)  # so that those who wait look there
 
     def _begin_to_drain(self) -> None:
         self.is_draining = True

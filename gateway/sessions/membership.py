@@ -18,7 +18,7 @@ from typing import Final
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreUnreachable
 from gateway.sessions.lease import Lease, LeaseState
-from gateway.stores.directory import Node, Seen
+from gateway.stores.directory import Node, NodesSeen
 from gateway.stores.sightings import NodeRow, Sightings
 from worker.spec import GoOn
 
@@ -71,7 +71,7 @@ class Membership:
         if not self.lease.may_work_now():
             raise StoreUnreachable(retry_after_seconds=RETRY_SECONDS)
 
-    def seen(self, seen: Seen) -> None:
+    def seen(self, seen: NodesSeen) -> None:
         """The store has told of the others, just now."""
         before, self.nodes = self.nodes, seen.nodes
         others = [node.row for node in seen.nodes if node.id != seen.mine]

@@ -368,7 +368,8 @@ class Seat:
         self.transition(SessionState.STARTING)
         self.host = WorkerHost(owner, self._services.workers)
         try:
-            if owner.workspace.is_due or await owner.workspace.has_lost_history():
+            is_elsewhere = not owner.files.are_here
+            if is_elsewhere or owner.workspace.is_due or await owner.workspace.has_lost_history():
                 await self._prepare(self.host, owner.workspace.wait_seconds)
             started = None if self.is_closing else await self._open(self.host)
             if started is not None and self.host.peer is not None:

@@ -99,7 +99,7 @@ def _place_of(record: Record, workspace: SessionWorkspace, services: Services) -
         key=kept.key,
         work=workspaces.work(kept.key),
         home=workspaces.home(kept.key),
-        uid=workspaces.worker_uid(kept.uid),
+        uid=workspaces.worker_uid(kept.key, kept.uid),
         disk_bytes=limits.disk_bytes,
         files=limits.files,
     )
@@ -327,6 +327,7 @@ class Session:
     async def begin(self, create: Create, *, above: int = 0) -> None:
         """Begins a new one, which `create` stores, with the first that is said in it."""
         self.log.found(create, above=above)
+        self.files.are_new()
         self._restored()
         await self._created()
 
@@ -415,7 +416,7 @@ class Session:
         seat, turns, services = self._seat, self._turns, self._services
         if self.workspace.is_due:  # its files come first: they are not the first turn's work
             self.files.placed()
-        else:
+        elif self.files.are_here:  # else they are as they were kept, once they are
             self.files.begin()
         end, message = await seat.occupy(self, self._serve)
         await turns.begun()
@@ -591,6 +592,7 @@ class Session:
             raise ConversationFull(words, session_id=self.session_id)
         files: Sequence[ev.Attachment] = ()
         if attachments:
+            await self.files.bring()
             files = await self._services.uploads.attachments(self.place, attachments)
             self.touch()
             if message_id is not None and self.has_message(message_id):
@@ -787,6 +789,7 @@ class Session:
         async with self.files.putting_back:  # a turn that comes meanwhile waits for it
             if self.is_busy:
                 raise SessionBusy("A turn is running: its files can be put back when it has ended.")
+            await self.files.bring()
             record = self.record
             undone = await self._services.snapshots.undo(
                 record.key, record.uid, at_seq=at_seq, seq=self.log.last_seq

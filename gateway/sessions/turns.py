@@ -26,7 +26,7 @@ from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
 from gateway.files.arrival import FilesPlace
 from gateway.files.attached import Seen
 from gateway.models.budgets import MICRO, Near
-from gateway.principal import Account
+from gateway.principal import Account, is_visitor
 from gateway.sessions.files import SessionFiles
 from gateway.sessions.host import WorkerHost, output_failed
 from gateway.sessions.log import EventLog
@@ -401,7 +401,7 @@ class Turns:
         return seen
 
     def _blocks(self, turn: Turn, peer: AgentPeer, attached: Sequence[Seen]) -> list[dict[str, object]]:
-        texts = turn.without_commands() if self._fold.refuses_commands else turn.texts
+        texts = turn.without_commands() if self._refuses_commands else turn.texts
         introductions, text = prompt_text(texts, names_authors=self._fold.several_write)
         return prompt_blocks(
             text,
@@ -411,6 +411,14 @@ class Turns:
             context=turn.context,
             files=file_blocks(attached, cwd=peer.cwd),
         )
+
+    @property
+    def _refuses_commands(self) -> bool:
+        """Whether none of its messages is a command of the agent's: an application says so, or the session
+        is an anonymous visitor's.
+        """
+        is_visitors = is_visitor(self._record.kept.owner) and not self._services.config.visitors.commands
+        return is_visitors or self._fold.refuses_commands
 
     # -- ending -----------------------------------------------------------------------------------------
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.stores.changes import ChangeStore
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
 from gateway.stores.directory import Directory
+from gateway.stores.files import FileStore
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.labels import LabelStore
 from gateway.stores.ledger import LedgerStore
@@ -22,6 +24,7 @@ from gateway.stores.search import SearchStore
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import Founding, OwnerTotal, SessionRecord, SessionStore
+from gateway.stores.signing import SigningStore
 from gateway.stores.tenants import TenantStore
 from gateway.stores.tombstones import Tombstone, TombstoneStore
 from gateway.stores.usage import UsageStore
@@ -121,5 +124,17 @@ class Store(Protocol):
         """How people have filed their sessions."""
 
     @property
+    def files(self) -> FileStore | None:
+        """Snapshots of sessions' files, if several gateways can use this store."""
+
+    @property
     def sequences(self) -> SequenceStore:
         """Numbers for applications' rows."""
+
+    @property
+    def changes(self) -> ChangeStore:
+        """How often what gateways keep in memory was changed."""
+
+    @property
+    def signing(self) -> SigningStore:
+        """The secret that gateways sign with."""

@@ -92,7 +92,7 @@ class Node(Struct, frozen=True, kw_only=True):
         return NodePlace(self.id, self.name, self.url)
 
 
-class Seen(Struct, frozen=True):
+class NodesSeen(Struct, frozen=True):
     """What a beat was answered."""
 
     mine: int
@@ -145,7 +145,7 @@ class Directory(Protocol):
         """Removes the row of a node that stood still with this beat; False if it is gone, or has beaten."""
 
 
-class Admission:
+class NodeAdmission:
     """Whether a start may have its row, by the rows that it sees. Pure.
 
     Guarantees: never beside a living gateway that is alone, a living node of the same name, or one that knows

@@ -20,7 +20,7 @@ from gateway.config.file import ConfigError
 from gateway.config.tables import Config, unknown_store
 from gateway.stores.contract import OnBeat, Store
 from gateway.stores.database import Tables
-from gateway.stores.directory import NodeLoad, Seen
+from gateway.stores.directory import NodeLoad, NodesSeen
 from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite.store import SqliteStore
@@ -44,7 +44,7 @@ class Options(Struct, frozen=True, kw_only=True):
     """Of a store that is shared."""
     on_beat: OnBeat = lambda _sent, _is_there: None
     """Hears, on the loop, of each answer that a store which is shared gave."""
-    on_seen: Callable[[Seen], None] = lambda _seen: None
+    on_seen: Callable[[NodesSeen], None] = lambda _seen: None
     """Hears before that, where several gateways share it, which there are."""
     load: Callable[[], NodeLoad] = NodeLoad
     """What this one says of itself to the others."""

@@ -102,6 +102,8 @@ PERMISSION_KINDS: Final = ("allow_once", "allow_always", "reject_once", "reject_
 """ACP's kinds of answers to a permission request."""
 PERMISSION_OUTCOMES: Final = (*PERMISSION_KINDS, "cancelled", OTHER)
 QUESTION_OUTCOMES: Final = ("accept", "decline", "cancel", "complete")
+MIRROR_OUTCOMES: Final = ("written", "erased", "failed", "left_out", "of_another")
+"""Of a session that Redis is to show: `failed` is a try of several that is followed by another."""
 WEBHOOK_OUTCOMES: Final = ("delivered", "failed", "given_up")
 """Of a message to the webhook's receiver: `failed` is a try that is followed by another."""
 
@@ -181,6 +183,12 @@ class Metrics:
         self.snapshot_seconds = histogram(
             "snapshot_seconds", "One snapshot of a session's files.", (), _MILLISECONDS
         )
+        self.files_brought = histogram(
+            "files_brought_seconds",
+            "Files of one session, put on the disk of this gateway.",
+            (),
+            _MILLISECONDS,
+        )
         self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
         for outcome in MCP_OUTCOMES:
             self.mcp_calls.labels(outcome)
@@ -223,6 +231,9 @@ class Metrics:
         self.webhooks = counter("webhook", "Messages to the webhook's receiver, by outcome.", ("outcome",))
         for outcome in WEBHOOK_OUTCOMES:
             self.webhooks.labels(outcome)
+        self.mirrored = counter("redis_mirror", "Sessions for the mirror in Redis, by outcome.", ("outcome",))
+        for outcome in MIRROR_OUTCOMES:
+            self.mirrored.labels(outcome)
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)
         )

@@ -34,7 +34,7 @@ class Workers:
             tasks=tasks,
             needs_broker=config.needs_broker,
         )
-        self.workspaces = Workspaces(config.data_path, config.workers)
+        self.workspaces = Workspaces(config.data_path, config.workers, has_own_uids=bool(config.cluster.url))
         self.peers = PeerIdentity(
             self.spawner,
             is_worker_uid=self.workspaces.is_worker_uid,

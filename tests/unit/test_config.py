@@ -372,6 +372,7 @@ def test_what_waits_for_a_restart() -> None:
     server = {path for path in settings() if path.startswith("server.")}
     assert found == workers | (server - {"server.hosts", "server.ports_host", "server.public_url"}) | {
         *("applications.enabled", "data_dir", "store", "store_file", "telemetry.otlp_endpoint"),
+        *("redis.url", "redis.url_file", "redis.mirror"),
         *("cluster.name", "cluster.url", "cluster.listen"),
         *("cluster.lease_seconds", "cluster.beat_seconds", "cluster.kill_seconds"),
         *("auth.modes", "auth.secret_file", "auth.old_secret_files"),

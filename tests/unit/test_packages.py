@@ -38,6 +38,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     ),
     "yarl": ("egress.", "models.providers"),
     "asyncpg": ("stores.postgresql.",),
+    "obstore": ("files.contents_s3",),
     "argon2": ("apps.product_chat.staff",),
     "cryptography": ("auth.tokens", "egress.authority", "egress.vault"),
     "jwt": ("auth.tokens",),

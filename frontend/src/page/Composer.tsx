@@ -39,7 +39,7 @@ export function Composer() {
   }, [sessionId, store.returned]);
   useLayoutEffect(() => grow(field.current), [text]);
 
-  const commands = isMenuClosed ? [] : matching(chat.commands, text);
+  const commands = isMenuClosed || !page.identity.mayCommand ? [] : matching(chat.commands, text);
   const isBusy = conversation.isProcessing;
   const files = page.draftFiles(sessionId);
   void files.version.value;

@@ -17,7 +17,7 @@ from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.logs import Sink
 from gateway.stores.packing import MARKS, Row, rows_of, turn_after
 from gateway.stores.postgresql import log_rows
-from gateway.stores.postgresql.claims import Claims
+from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.errors import NodeLost, is_gone
 
 ALIVE: Final = "alive AS (SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE)"
@@ -83,7 +83,9 @@ async def noting_doubt(attempt: CommitAttempt, sent: Awaitable[Any]) -> Any:
 class Appender:
     """See the module."""
 
-    def __init__(self, claims: Claims, projections: Mapping[type, Sequence[PostgresqlProjection]]) -> None:
+    def __init__(
+        self, claims: HeldSessions, projections: Mapping[type, Sequence[PostgresqlProjection]]
+    ) -> None:
         """`projections` of events, by their types, may grow."""
         self.claims = claims
         self._projections = projections

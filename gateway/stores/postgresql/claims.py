@@ -19,7 +19,7 @@ _IS_THERE: Final = "SELECT EXISTS (SELECT FROM sessions WHERE key = $1)"
 _NOBODYS: Final = (0, 0)
 
 
-class Claims:
+class HeldSessions:
     """See the module."""
 
     def __init__(self, *, is_alone: bool) -> None:

@@ -122,10 +122,12 @@ async def _as_it_is(_connection: Any) -> None:
 
 
 class ReadPool:
-    """A pool for what is only read."""
+    """A pool for what is only read, or may be written twice."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, size: int = READERS, at_first: int = 1) -> None:
+        """Of so many connections at most; `at_first`: that are made when it is opened."""
         self._url = url
+        self._size, self._at_first = size, at_first
         self._pool: Any = None
         self._in_use: set[Any] = set()
         self._is_troubled = False
@@ -134,7 +136,12 @@ class ReadPool:
     async def open(self, *, keeps: bool) -> None:
         """Raises what asyncpg raises, or OSError."""
         self._pool = await asyncpg.create_pool(
-            self._url, min_size=1, max_size=READERS, init=prepare, reset=_as_it_is, **_options(keeps=keeps)
+            self._url,
+            min_size=self._at_first,
+            max_size=self._size,
+            init=prepare,
+            reset=_as_it_is,
+            **_options(keeps=keeps),
         )
 
     async def close(self) -> None:

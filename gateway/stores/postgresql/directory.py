@@ -14,7 +14,7 @@ from gateway.errors import StoreFailed
 from gateway.stores.database import Statements
 from gateway.stores.directory import Node, NodePlace
 from gateway.stores.postgresql import nodes
-from gateway.stores.postgresql.claims import FENCE, Claims
+from gateway.stores.postgresql.claims import FENCE, HeldSessions
 from gateway.stores.postgresql.connections import ReadPool
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
 from gateway.stores.session_rows import SELECT_SHARED, record_of
@@ -57,7 +57,7 @@ class PostgresqlDirectory:
     def __init__(
         self,
         readers: ReadPool,
-        claims: Claims,
+        claims: HeldSessions,
         *,
         transact: Callable[[Callable[[Statements], Awaitable[Any]]], Awaitable[Any]],
         connect: Callable[[], Awaitable[Any]],

@@ -12,7 +12,7 @@ from gateway.events.facts import LARGE_BYTES, Event
 from gateway.stores.compacting import READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
 from gateway.stores.database import Statements
 from gateway.stores.packing import Row, next_page, rows_of
-from gateway.stores.postgresql.claims import FENCE, Claims
+from gateway.stores.postgresql.claims import FENCE, HeldSessions
 from gateway.stores.sessions import FORK_BYTES, FORK_EVENTS, Forking
 
 STATEMENT_BYTES: Final = 16 * 1024 * 1024
@@ -98,7 +98,7 @@ async def fork(connection: Statements, source: int, target: int, forking: Forkin
 # -- making small -----------------------------------------------------------------------------------------
 
 
-async def compact(connection: Statements, claims: Claims, key: str, through: int) -> tuple[int, bool]:
+async def compact(connection: Statements, claims: HeldSessions, key: str, through: int) -> tuple[int, bool]:
     """Compacts the next stretch of a session's log: (events saved, whether that was the last). Raises
     SessionFenced.
     """

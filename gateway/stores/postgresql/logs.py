@@ -9,7 +9,7 @@ from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.logs import READ_BYTES, Sink, StoredLog
 from gateway.stores.postgresql import log_rows
-from gateway.stores.postgresql.claims import FENCE, Claims
+from gateway.stores.postgresql.claims import FENCE, HeldSessions
 from gateway.stores.postgresql.writer import PostgresqlWriter
 
 _RESERVE: Final = f"UPDATE sessions SET reserved_seq = $4 WHERE key = $1 AND {FENCE}"  # noqa: S608 - literals
@@ -19,7 +19,11 @@ class PostgresqlLogs:
     """See the module. What is enqueued while the store is not open is dropped."""
 
     def __init__(
-        self, database: PostgresqlDatabase, *, claims: Claims, writer: Callable[[], PostgresqlWriter | None]
+        self,
+        database: PostgresqlDatabase,
+        *,
+        claims: HeldSessions,
+        writer: Callable[[], PostgresqlWriter | None],
     ) -> None:
         self._database = database
         self._claims = claims

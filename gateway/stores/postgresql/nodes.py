@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final
 
-from gateway.stores.directory import ALONE, Admission, Newcomer, Node, NodeLoad, Seen
+from gateway.stores.directory import ALONE, Newcomer, Node, NodeAdmission, NodeLoad, NodesSeen
 from gateway.stores.postgresql.schema import has_table
 from gateway.stores.postgresql.statements import changed
 from gateway.stores.sightings import NodeRow
@@ -120,7 +120,7 @@ class SeveralNodes:
         *,
         connect: Callable[[], Awaitable[Any]],
         load: Callable[[], NodeLoad],
-        on_seen: Callable[[Seen], None],
+        on_seen: Callable[[NodesSeen], None],
     ) -> None:
         """`load` is asked with each beat, `on_seen` hears what it was answered."""
         self._newcomer = newcomer
@@ -134,7 +134,7 @@ class SeveralNodes:
         """Makes the row, once nobody is in the way: its id, and when that was asked for. Raises StoreFailed,
         in words, if somebody who lives is.
         """
-        admission = Admission(self._newcomer)
+        admission = NodeAdmission(self._newcomer)
         while True:
             rows = await rows_of(connection)
             for dead in admission.look(rows, at=time.monotonic()):
@@ -151,7 +151,7 @@ class SeveralNodes:
         connection: Any,
         place: str,
         migrate: Callable[[Any], Awaitable[None]],
-        admission: Admission,
+        admission: NodeAdmission,
     ) -> int:
         new = self._newcomer
         async with entering(connection):
@@ -167,7 +167,7 @@ class SeveralNodes:
         rows = await connection.fetch(_BEAT, node, load.state, load.sessions, load.workers, load.worker_limit)
         if not rows or not rows[0]["is_mine"]:
             return False
-        self._on_seen(Seen(node, tuple(map(node_of, rows)), rows[0]["changes"]))
+        self._on_seen(NodesSeen(node, tuple(map(node_of, rows)), rows[0]["changes"]))
         return True
 
 

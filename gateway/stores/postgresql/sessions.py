@@ -13,7 +13,7 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.postgresql import log_rows, tombstones
-from gateway.stores.postgresql.claims import FENCE, Claims
+from gateway.stores.postgresql.claims import FENCE, HeldSessions
 from gateway.stores.postgresql.statements import changed, numbered
 from gateway.stores.session_rows import CHANGED, COLUMNS, SELECT_SHARED, changed_in, record_of, record_row
 from gateway.stores.sessions import Forking, Founding, OwnerTotal, SessionRecord
@@ -51,7 +51,7 @@ class PostgresqlSessions:
         self,
         database: PostgresqlDatabase,
         *,
-        claims: Claims,
+        claims: HeldSessions,
         append: Append,
         write_soon: Soon,
         erases: Sequence[Erase] = (),

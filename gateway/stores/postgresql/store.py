@@ -11,10 +11,11 @@ from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
-from gateway.stores.directory import Newcomer, NodeLoad, Seen
+from gateway.stores.directory import Newcomer, NodeLoad, NodesSeen
 from gateway.stores.migrations import Migrations
-from gateway.stores.postgresql import ledger, options, schema
-from gateway.stores.postgresql.claims import Claims
+from gateway.stores.postgresql import kept_files, ledger, options, schema
+from gateway.stores.postgresql.changes import PostgresqlChanges
+from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.directory import PostgresqlDirectory
@@ -29,6 +30,7 @@ from gateway.stores.postgresql.search import PostgresqlSearch
 from gateway.stores.postgresql.secrets import PostgresqlSecrets
 from gateway.stores.postgresql.sequences import PostgresqlSequences
 from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
+from gateway.stores.postgresql.signing import PostgresqlSigning
 from gateway.stores.postgresql.tenants import PostgresqlTenants
 from gateway.stores.postgresql.tombstones import PostgresqlTombstones
 from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
@@ -50,7 +52,7 @@ class PostgresqlStore:
         on_end: Callable[[str], None] = lambda _words: None,
         cluster: ClusterConfig | None = None,
         on_beat: OnBeat = lambda _sent, _is_there: None,
-        on_seen: Callable[[Seen], None] = lambda _seen: None,
+        on_seen: Callable[[NodesSeen], None] = lambda _seen: None,
         load: Callable[[], NodeLoad] = NodeLoad,
         version: str = "",
         mark: Callable[[], str] = str,
@@ -71,11 +73,14 @@ class PostgresqlStore:
         self._on_commit = on_commit
         self.on_end = on_end
         self._projections: dict[type, list[PostgresqlProjection]] = {}
-        self._erases: list[Erase] = [ledger.forget_session, options.forget_options]
+        self._erases: list[Erase] = [
+            *(ledger.forget_session, options.forget_options),
+            kept_files.forget_session,
+        ]
         """What other concerns delete with a session."""
         self._readers = ReadPool(url)
         self._lease: NodeLease | None = None
-        self.claims = Claims(is_alone=not self._cluster.url)
+        self.claims = HeldSessions(is_alone=not self._cluster.url)
         self.directory = (
             None
             if self.claims.is_alone
@@ -84,6 +89,7 @@ class PostgresqlStore:
             )
         )
         self._writer: PostgresqlWriter | None = None
+        self.files = kept_files.PostgresqlFiles(url, node=lambda: self._lease.node if self._lease else 0)
         self.search = PostgresqlSearch(self)
         self.labels = PostgresqlLabels(self)
         self.sessions = PostgresqlSessions(
@@ -106,6 +112,8 @@ class PostgresqlStore:
         self.options = options.PostgresqlOptions(self)
         self.ledger = ledger.PostgresqlLedger(self)
         self.sequences = PostgresqlSequences(self)
+        self.changes = PostgresqlChanges(self)
+        self.signing = PostgresqlSigning(self, node=self._node)
 
     @property
     def tables(self) -> PostgresqlStore:
@@ -116,6 +124,10 @@ class PostgresqlStore:
         """Has rows of other tables made of events, in their commits; called before it is opened."""
         for kind in kinds:
             self._projections.setdefault(kind, []).append(act)
+
+    def _node(self) -> int:
+        """The id of this gateway's row."""
+        return self._lease.node if self._lease is not None else 0
 
     def _deleted(self, key: str) -> None:
         self.claims.drop(key)
@@ -173,6 +185,7 @@ class PostgresqlStore:
         self.claims.node = lease.node
         lease.start()
         await self._readers.open(keeps=keeps)
+        await self.files.open(keeps=keeps)
         self._writer = PostgresqlWriter(
             self._connected,
             claims=self.claims,
@@ -192,6 +205,7 @@ class PostgresqlStore:
 
     def _silent(self) -> None:
         self._readers.interrupt()
+        self.files.interrupt()
         if self._writer is not None:
             self._writer.interrupt()
 
@@ -201,6 +215,7 @@ class PostgresqlStore:
             await self._writer.stop()
         if self._lease is not None:
             await self._lease.release()
+        await self.files.close()
         await self._readers.close()
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:

@@ -29,7 +29,7 @@ from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.grouping import Grouping, WriteCall, WriteGroup, refuse
 from gateway.stores.logs import Sink
 from gateway.stores.postgresql.appending import ALIVE, Appender, CommitAttempt, noting_doubt
-from gateway.stores.postgresql.claims import Claims
+from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.connections import PATIENCE_SECONDS, PAUSE_SECONDS
 from gateway.stores.postgresql.errors import (
     NodeLost,
@@ -67,7 +67,7 @@ class PostgresqlWriter:
         self,
         connect: Callable[[], Awaitable[Any]],
         *,
-        claims: Claims,
+        claims: HeldSessions,
         projections: Mapping[type, Sequence[PostgresqlProjection]],
         on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
         on_end: Callable[[str], None] = lambda _words: None,

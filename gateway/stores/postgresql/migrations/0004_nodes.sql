@@ -13,9 +13,9 @@ ALTER TABLE nodes
 
 -- One row. `changes` is raised by whoever changes something that gateways keep in memory; each hears of it with
 -- its next beat.
-CREATE TABLE cluster (
+CREATE TABLE IF NOT EXISTS cluster (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     changes  bigint  NOT NULL DEFAULT 0
 );
 
-INSERT INTO cluster DEFAULT VALUES;
+INSERT INTO cluster DEFAULT VALUES ON CONFLICT DO NOTHING;

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pathlib
 import signal
 import time
-from typing import Any
+
+import aiohttp
 
 from tests.gateways import RunningGateway, Scenario, running_gateway
 from tests.patience import crowding, soon
-from tests.streams import open_stream
+from tests.shared import eventually
+from tests.streams import open_stream, state_when
 
 SAYINGS = 40
 PAUSE_MS = 100
@@ -22,6 +25,7 @@ AGENTS: dict[str, Scenario] = {
         ],
         "repeat": True,
     },
+    "long": {"turns": [[{"say": "first "}, {"sleep": 12_000}, {"say": "last"}]], "repeat": True},
     "quick": {"turns": [[{"say": "said"}]], "repeat": True},
 }
 CONFIG = "[applications]\nenabled = []\n"
@@ -108,17 +112,21 @@ async def test_nobody_to_take_over_from_is_an_ordinary_start(tmp_path: pathlib.P
 
 async def test_a_successor_that_dies_gives_everything_back(tmp_path: pathlib.Path) -> None:
     async with running_gateway(tmp_path, config=CONFIG, agents=AGENTS) as old:
-        await old.post("/api/sessions", {"session_id": "busy", "agent": "slow"}, status=201)
+        await old.post("/api/sessions", {"session_id": "busy", "agent": "long"}, status=201)
         await old.send("busy", "go")
         async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=AGENTS) as new:
             await new.post("/api/sessions", {"session_id": "young", "agent": "quick"}, status=201)
             await new.chat("young", "hello")
             await new.stop(signal.SIGKILL)
-        async with old.caller() as http, http.get("/api/state", params={"session_id": "young"}) as answer:
-            assert [message["content"] for message in (await answer.json())["messages"]] == ["hello", "said"]
-            state: Any = None
-            while state is None or state["is_processing"]:
-                async with http.get("/api/state", params={"session_id": "busy"}) as found:
-                    state = await found.json()
-                await asyncio.sleep(0.1)
-        assert state["messages"][-1]["content"] == WHOLE
+
+        async def answers() -> bool:
+            with contextlib.suppress(aiohttp.ClientError):
+                return bool(await old.state("young"))
+            return False
+
+        await eventually(answers)  # a moment passes until the predecessor has heard of it
+        state = await old.state("young")
+        assert [message["content"] for message in state["messages"]] == ["hello", "said"]
+        await old.chat("young", "again")
+        state = await state_when(old.http, "busy", lambda state: not state["is_processing"], seconds=20)
+        assert state["messages"][-1]["content"] == "first last"

@@ -19,7 +19,7 @@ from gateway.api.identity import ApplicationPage
 from gateway.api.mcp.face import McpFace
 from gateway.api.models import ModelPort
 from gateway.api.opening import OwnFaces
-from gateway.auth.node_tickets import NodeTickets, Shown
+from gateway.auth.node_tickets import NodeTickets, ShownTicket
 from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
 from gateway.egress.node_http import NodeHttp
@@ -221,7 +221,7 @@ class Gateway:
             is_draining=lambda: self.manager.is_draining,
         )
 
-    def _standing_elsewhere(self, shown: Shown) -> Callable[[], bool]:
+    def _standing_elsewhere(self, shown: ShownTicket) -> Callable[[], bool]:
         return self.gate.standing_elsewhere(
             shown.principal, issued_at=shown.issued_at, until_ms=shown.said.stands_until_ms
         )

@@ -47,7 +47,7 @@ class Said(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stands_until_ms: float | None = None
 
 
-class Shown(Struct, frozen=True):
+class ShownTicket(Struct, frozen=True):
     """A good ticket."""
 
     said: Said
@@ -79,7 +79,7 @@ class NodeTickets:
         extra = {_SAID: _encode(said).decode()}
         return self._tickets.issue("node", seconds=SECONDS, principal=principal, extra=extra)
 
-    def read(self, text: str, *, asked: str) -> Shown:
+    def read(self, text: str, *, asked: str) -> ShownTicket:
         """What a ticket says, which is used up by it. Raises TicketUnfit."""
         ticket, now = self._tickets.read_once("node", text), self._wall_ms()
         if ticket is None:
@@ -97,7 +97,7 @@ class NodeTickets:
             raise TicketUnfit("The ticket was written for another request.")
         if not self._use(ticket.nonce, now):
             raise TicketUnfit("The ticket was used before.")
-        return Shown(said, ticket.principal, ticket.issued_at)
+        return ShownTicket(said, ticket.principal, ticket.issued_at)
 
     def _use(self, nonce: str, now: int) -> bool:
         """Remembers one that is used; False if it was before."""

@@ -77,6 +77,7 @@ class Authentication:
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
+            shared=store.held,
         )
 
     async def open(self) -> None:

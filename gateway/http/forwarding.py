@@ -82,21 +82,21 @@ _AGAIN: Final = (429, 502, 503)
 """A stream asks again after these."""
 
 
-class Place(Struct, frozen=True):
-    """The gateway that has a session."""
+class Whereabouts(Struct, frozen=True):
+    """Which gateway has a session."""
 
     node: int
     url: str
     session_id: str | None
 
 
-NOWHERE: Final = Place(0, "", None)
+NOWHERE: Final = Whereabouts(0, "", None)
 """Nobody has it now, as far as is known."""
 
 
-def place_of(error: SessionElsewhere) -> Place:
+def place_of(error: SessionElsewhere) -> Whereabouts:
     """Where an error leads."""
-    return Place(error.node, error.url, error.session_id)
+    return Whereabouts(error.node, error.url, error.session_id)
 
 
 class Again(Exception):
@@ -227,7 +227,7 @@ def reading(answering: Answering) -> Iterator[None]:
         raise ReaderLeft
 
 
-class Pulse:
+class Liveliness:
     """While frames of another gateway are shown: says that the stream is alive if that one is silent, and
     gives up if it is for long.
     """
@@ -239,7 +239,7 @@ class Pulse:
         self.heard_at = self._loop.time()
         self._timer = self._loop.call_later(HEARTBEAT_SECONDS / 2, self._look)
 
-    def __enter__(self) -> Pulse:
+    def __enter__(self) -> Liveliness:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -317,7 +317,7 @@ class Forwarding:
 
     # -- as the gateway that was asked ------------------------------------------------------------------
 
-    async def _ask(self, passed: Passed) -> Place | None:
+    async def _ask(self, passed: Passed) -> Whereabouts | None:
         """Runs the handler. Where the session is; None: it was answered here."""
         try:
             await self._app(passed.scope, passed.body, passed.answering)
@@ -325,7 +325,7 @@ class Forwarding:
             return place_of(error)
         return None
 
-    async def _answered(self, passed: Passed, place: Place) -> Place | None:
+    async def _answered(self, passed: Passed, place: Whereabouts) -> Whereabouts | None:
         """Passes a request on of which nothing is answered yet, to whoever has the session then. None: it is
         answered; else an answer has begun and not ended. Raises SessionElsewhere if nobody could be asked.
         """
@@ -348,7 +348,7 @@ class Forwarding:
             place = found
         raise SessionElsewhere(session_id=place.session_id)
 
-    async def _relay(self, passed: Passed, place: Place) -> None:
+    async def _relay(self, passed: Passed, place: Whereabouts) -> None:
         """Has another gateway answer. Raises Again, OutcomeUnknown."""
         body, answering = await self._body_of(passed), passed.answering
         headers = self._headers(passed, place)
@@ -398,7 +398,7 @@ class Forwarding:
         passed.found.body_rules = BodyRules(files.request_bytes, files.upload_silence_seconds)
         return body.parts()
 
-    def _headers(self, passed: Passed, place: Place) -> list[tuple[str, str]]:
+    def _headers(self, passed: Passed, place: Whereabouts) -> list[tuple[str, str]]:
         headers = sent_on(passed.scope, is_at_machine=passed.found.operator is not None)
         headers += [
             ("host", host_of(passed.scope).decode("latin-1")),
@@ -410,7 +410,7 @@ class Forwarding:
             headers.append(("x-session-id", place.session_id))  # what the handler found it to be
         return headers
 
-    def ticket(self, passed: Passed, place: Place) -> str:
+    def ticket(self, passed: Passed, place: Whereabouts) -> str:
         """What says to another gateway who asks, and what for."""
         scope, found = passed.scope, passed.found
         client, told = scope.get("client"), found.told
@@ -432,7 +432,7 @@ class Forwarding:
         )
         return self._tickets.write(said, found.principal if told is None else told.principal)
 
-    async def _bring_back(self, passed: Passed, answer: NodeAnswer, place: Place) -> None:
+    async def _bring_back(self, passed: Passed, answer: NodeAnswer, place: Whereabouts) -> None:
         """Shows an answer. Raises Again, NodeSilent, AnswerCut."""
         answering = passed.answering
         if answer.status == MISDIRECTED and answer.header(MARK_HEADER) == passed.mark:
@@ -472,7 +472,7 @@ class Forwarding:
         """Shows a stream to its own end, or to that of the right to read it."""
         answering, permit, task = passed.answering, self._permit_of(passed), asyncio.current_task()
         frames, clock = answering.relayed(), asyncio.get_running_loop().time
-        with Pulse(answering, lambda: self._watches.give_up(task)) as pulse:
+        with Liveliness(answering, lambda: self._watches.give_up(task)) as pulse:
             while permit is None or permit():
                 part = await answer.part() if permit is None else await _part_while(permit, answer)
                 pulse.heard_at = clock()
@@ -495,11 +495,11 @@ class Forwarding:
 
     # -- a stream that has broken off -------------------------------------------------------------------
 
-    async def _follow(self, passed: Passed, place: Place) -> None:
+    async def _follow(self, passed: Passed, place: Whereabouts) -> None:
         """Goes on with an answer that has begun: a stream, wherever its session is from now on."""
         answering, clock = passed.answering, asyncio.get_running_loop().time
         until = clock() + STREAM_SECONDS
-        found: Place | None = place
+        found: Whereabouts | None = place
         pause = 0.0
         while answering.is_stream and passed.is_stream and answering.is_whole:
             if found is not None and found is not NOWHERE:
@@ -564,7 +564,7 @@ class Forwarding:
             shake.rewind()
         raise SessionElsewhere(session_id=place.session_id)
 
-    async def _socket_there(self, passed: Passed, shake: Handshake, place: Place) -> None:
+    async def _socket_there(self, passed: Passed, shake: Handshake, place: Whereabouts) -> None:
         """Opens it at another gateway, and passes on what is said. Raises Again if it is not open there."""
         shake.rewind()
         await shake.receive()  # websocket.connect
@@ -599,7 +599,7 @@ class Forwarding:
             await shake.close(RESTART, LOST)
 
 
-def misdirected(place: Place, told: Told) -> Response:
+def misdirected(place: Whereabouts, told: Told) -> Response:
     """What a gateway answers another that thinks the session is here."""
     body = {"node": place.node, "url": place.url}
     return json_response(body, status=MISDIRECTED, headers={MARK_HEADER: told.mark})

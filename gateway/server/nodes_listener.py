@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.answers import ErrorBody, ErrorDetail
-from gateway.auth.node_tickets import HEADER, NodeTickets, Shown, TicketUnfit, digest
+from gateway.auth.node_tickets import HEADER, NodeTickets, ShownTicket, TicketUnfit, digest
 from gateway.config.addresses import host_and_port
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
@@ -51,7 +51,7 @@ class NodesDoor:
         *,
         own: Callable[[], int],
         tickets: NodeTickets,
-        is_standing: Callable[[Shown], Callable[[], bool]],
+        is_standing: Callable[[ShownTicket], Callable[[], bool]],
     ) -> None:
         """`own`: the id of this gateway's row. `is_standing`: whether what let somebody in there is still
         good, as far as that can be known here.
@@ -99,7 +99,7 @@ class NodesDoor:
         is_socket = scope["type"] == "websocket"
         await self._app(scope, receive, Refusing(send) if is_socket else send)
 
-    def _shown(self, scope: Scope) -> Shown:
+    def _shown(self, scope: Scope) -> ShownTicket:
         """The request's ticket, which is taken from it. Raises TicketUnfit."""
         given = [value for name, value in scope["headers"] if name == HEADER]
         if len(given) != 1:

@@ -137,7 +137,7 @@ class BudgetReleaser:
         if session is None or session.record.key != key:
             self._waits.forget(key)
             return False
-        error = session.go_on()
+        error = await session.go_on()
         if not session.waits_for_budget:
             self._waits.forget(key)
             return False

@@ -453,8 +453,9 @@ class SessionManager:
         agent, spares = services.agent_for(owner, agent_name), services.workers.spares
         tombstone = await self.tombstone(owner, session_id)
         with contextlib.ExitStack() as taken:
+            await services.quotas.ready_to_store(owner)
             services.quotas.add_session(owner)
-            taken.callback(services.quotas.drop_session, owner, 0)
+            taken.callback(services.quotas.unmake_session, owner)
             spare = spares.promise(agent, tenant_of(owner)) if is_spoken_to else None
             if spare is not None:
                 taken.callback(spares.take_back, spare)
@@ -476,6 +477,7 @@ class SessionManager:
 
     async def _store(self, record: SessionRecord, founding: Founding) -> None:
         await self._services.store.sessions.create(record, founding)
+        self._services.quotas.session_stored(record.owner)
         self._services.workers.workspaces.stored(record.key)
 
     async def _erase_files(self, key: str) -> None:
@@ -493,6 +495,7 @@ class SessionManager:
             self._shown.popitem(last=False)
         await self._erase_files(record.key)
         self._services.workers.workspaces.session_gone(record.key, record.uid)
+        self._services.quotas.session_stored(record.owner)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
 

@@ -160,6 +160,11 @@ class Queue:
         """Whether they go on when a budget allows them."""
         return self._held_for == "budget"
 
+    @property
+    def account(self) -> Account | None:
+        """Who pays for the next one; None if none waits."""
+        return self._turns[0].account if self._turns else None
+
     def has(self, message_id: str) -> bool:
         """Whether the message of this id waits."""
         return any(turn.message_id == message_id for turn in self._turns)

@@ -317,6 +317,11 @@ class Seat:
             self._place, self._payer = taken.pop_all(), account
 
     @property
+    def has_place(self) -> bool:
+        """Whether it has a place for a worker, or one in the line."""
+        return self._payer is not None
+
+    @property
     def start_position(self) -> int | None:
         """Its place in the line for workers; None if it does not wait for one."""
         return self._services.slots.position(self)

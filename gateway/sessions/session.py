@@ -219,8 +219,9 @@ class Session:
         """Whether messages wait until a budget allows them."""
         return self._turns.queue.waits_for_budget
 
-    def go_on(self) -> GatewayError | None:
+    async def go_on(self) -> GatewayError | None:
         """Begins with the messages that wait for a budget, if it allows them by now; why it does not."""
+        await self._turns.ready_for_next()
         return self._turns.go_on()
 
     @property
@@ -443,6 +444,7 @@ class Session:
         )
         if not self.is_ending:
             seat.transition(SessionState.PARKED, reason=str(end))
+            await turns.ready_for_next()
             turns.next()
         if turns.current is None:
             await self._compact()
@@ -750,6 +752,7 @@ class Session:
         except GatewayError:
             queue.hold()
             raise
+        await self._turns.ready_for_next()
         self._turns.next()
 
     async def drop_queued(self, message_id: str | None = None) -> int:

@@ -124,6 +124,8 @@ class Turns:
         Raises WorkerLimit, QuotaExceeded, BudgetReached, StoreFull, StoreFailed, SessionEnded.
         """
         lead = turn
+        if not self.is_busy:
+            await self._ready(turn.account)
         self.go_on()  # what waits for a budget was said before
         if self.is_busy:
             soft = self.count(turn)
@@ -160,6 +162,27 @@ class Turns:
             ev.Notice(f"n{turn.turn_id}.{number}", "warning", "quota", words, quota)
             for number, (words, quota) in enumerate(soft)
         ]
+
+    async def _ready(self, account: Account) -> None:
+        """Returns when other gateways leave room for a turn, or when it would have to wait here anyway. From
+        here on nothing is awaited before it begins. Raises QuotaExceeded, StoreFull, StoreFailed,
+        SessionEnded.
+        """
+        try:
+            await self._services.quotas.ready(account, has_worker=self._seat.has_place)
+        except GatewayError:
+            if not self.is_busy:
+                raise
+        if self._seat.is_closing:  # meanwhile
+            raise self._record.ended()
+
+    async def ready_for_next(self) -> None:
+        """Before `next` and `go_on`, if the quotas of what has just ended were given back: returns when other
+        gateways leave room for the next turn, or do not.
+        """
+        if (account := self.queue.account) is not None and self.current is None:
+            with contextlib.suppress(GatewayError):  # who begins it hears of it
+                await self._services.quotas.ready(account, has_worker=self._seat.has_place)
 
     def _with_held(self, turn: Turn) -> Turn:
         """The turn of all the messages that are held, and of this one behind them."""

@@ -14,6 +14,7 @@ from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
 from gateway.stores.directory import Directory
 from gateway.stores.files import FileStore
+from gateway.stores.held import HeldStore
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.labels import LabelStore
 from gateway.stores.ledger import LedgerStore
@@ -138,3 +139,7 @@ class Store(Protocol):
     @property
     def signing(self) -> SigningStore:
         """The secret that gateways sign with."""
+
+    @property
+    def held(self) -> HeldStore | None:
+        """What gateways hold of quotas; None if one gateway has the engine for itself."""

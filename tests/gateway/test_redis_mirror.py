@@ -133,12 +133,15 @@ async def test_what_changes_is_changed_and_what_is_deleted_goes(
         assert await server.cli("EXISTS session:bob:conversation", database=database) == 0
         assert (await info())["conversation_count"] == 0
 
+        assert (await scrape(gateway)).value("agent_gateway_redis_mirror_total", outcome="erased") == 0
+
+    async with gateway_inside(tmp_path, config=settings(server.url(database))) as gateway:
         assert (await ask(gateway.http, "DELETE", "/api/sessions/bob")).status == 200
 
         async def is_gone() -> bool:
             return not await server.cli("KEYS *", database=database)
 
-        await eventually(is_gone)
+        await eventually(is_gone)  # though this gateway has written none of it
         assert (await scrape(gateway)).value("agent_gateway_redis_mirror_total", outcome="erased") == 1
 
 
@@ -235,10 +238,13 @@ async def shows_anything(server: Valkey) -> None:
 async def test_a_server_that_stands_still_delays_nobody(tmp_path: pathlib.Path) -> None:
     needed()
     async with valkey() as server, gateway_inside(tmp_path, config=settings(server.url())) as gateway:
-        await query(gateway.http, "still")
-        await shows(server, "still", 2)
+        for name in ("still", "once"):
+            await query(gateway.http, name)
+            await shows(server, name, 2)
         server.stand_still()
         try:
+            answer = await ask(gateway.http, "POST", PREFIX + "/session/once/preferences", {"diet": "vegan"})
+            assert answer.status == 200
             slowest = 0.0
             for number in range(5):
                 began = time.monotonic()
@@ -252,6 +258,7 @@ async def test_a_server_that_stands_still_delays_nobody(tmp_path: pathlib.Path) 
         finally:
             server.go_on()
         await shows(server, "still", 12)
+        assert "vegan" in await server.cli("GET session:once:info")  # of which nothing was said again
         assert slowest < QUICK_SECONDS, slowest
 
 

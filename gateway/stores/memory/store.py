@@ -39,6 +39,7 @@ class MemoryStore:
         self.sequences = MemorySequences()
         self.changes = NoChanges()
         self.signing = OwnSigning()
+        self.held = None
         self.sessions = MemorySessions(
             logs=self.logs,
             tombstones=self.tombstones,

@@ -20,6 +20,7 @@ from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, 
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
 from gateway.stores.postgresql.directory import PostgresqlDirectory
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
+from gateway.stores.postgresql.held import PostgresqlHeld
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
 from gateway.stores.postgresql.labels import PostgresqlLabels
 from gateway.stores.postgresql.lease import NodeLease
@@ -114,6 +115,7 @@ class PostgresqlStore:
         self.sequences = PostgresqlSequences(self)
         self.changes = PostgresqlChanges(self)
         self.signing = PostgresqlSigning(self, node=self._node)
+        self.held = PostgresqlHeld(self._readers, node=self._node) if self._cluster.url else None
 
     @property
     def tables(self) -> PostgresqlStore:

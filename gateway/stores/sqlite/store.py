@@ -93,6 +93,7 @@ class SqliteStore:
         self.sequences = SqliteSequences(self)
         self.changes = NoChanges()
         self.signing = OwnSigning()
+        self.held = None
 
     @property
     def tables(self) -> Database:

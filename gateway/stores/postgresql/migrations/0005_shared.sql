@@ -24,3 +24,13 @@ CREATE TABLE signing_digest (
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
     digest   text    COLLATE "C" NOT NULL
 );
+
+-- What each gateway holds of quotas at the moment. Rows of gateways that are gone do not count.
+CREATE TABLE held (
+    scope  text   COLLATE "C" NOT NULL,
+    name   text   COLLATE "C" NOT NULL,
+    what   text   COLLATE "C" NOT NULL,
+    node   bigint NOT NULL,
+    amount bigint NOT NULL,
+    PRIMARY KEY (scope, name, what, node)
+) WITH (fillfactor = 50);

@@ -20,7 +20,16 @@ from typing import Protocol
 from gateway.errors import StoreFailed
 from gateway.server import succession_wire as wire
 from gateway.server.operators_socket import read_token
-from gateway.server.succession_wire import Channel, HandedSession, Hello, Here, Kept, Left, Refused, Take
+from gateway.server.succession_wire import (
+    Channel,
+    HandedSession,
+    Hello,
+    Here,
+    Kept,
+    Left,
+    NotHandedOver,
+    Take,
+)
 from gateway.sessions.manager import SessionKey, SessionManager
 from gateway.sessions.succession import Succession, hand_over
 from gateway.stores.directory import NodePlace
@@ -89,11 +98,13 @@ class SuccessionDoor:
         """Whether it has taken everything."""
         hello = await asyncio.to_thread(wire.receive_hello, sock)
         if not hmac.compare_digest(hello.token.encode(), read_token(self._data_path).encode()):
-            await asyncio.to_thread(wire.refuse, sock, Refused("Only who may read the directory takes over."))
+            await asyncio.to_thread(
+                wire.refuse, sock, NotHandedOver("Only who may read the directory takes over.")
+            )
             return False
         giving = self._giving
         if giving.objection:
-            await asyncio.to_thread(wire.refuse, sock, Refused(giving.objection))
+            await asyncio.to_thread(wire.refuse, sock, NotHandedOver(giving.objection))
             return False
         here = Here(os.getpid(), VERSION, await giving.listen_for_other(), giving.uids())
         fds = giving.lock_fd, giving.listener_fd

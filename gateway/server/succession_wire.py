@@ -58,7 +58,7 @@ class Here(Struct, frozen=True, tag="here"):
     """Those that its sessions have, stored or not."""
 
 
-class Refused(Struct, frozen=True, tag="refused"):
+class NotHandedOver(Struct, frozen=True, tag="not_handed_over"):
     """Why nothing is handed over."""
 
     words: str
@@ -118,7 +118,7 @@ def say_hello(sock: socket.socket, word: Hello) -> None:
     sock.sendall(msgspec.json.encode(word) + b"\n")
 
 
-def refuse(sock: socket.socket, word: Refused) -> None:
+def refuse(sock: socket.socket, word: NotHandedOver) -> None:
     """Answers that nothing is handed over. Waits; raises OSError."""
     sock.sendall(msgspec.json.encode(word) + b"\n")
 
@@ -165,10 +165,10 @@ class Channel:
 
 def _answer(line: bytes) -> Here:
     try:
-        word: Here | Refused = msgspec.json.decode(line, type=Here | Refused)
+        word: Here | NotHandedOver = msgspec.json.decode(line, type=Here | NotHandedOver)
     except msgspec.DecodeError as error:
         raise StoreFailed(_UNEXPECTED.format(error)) from None
-    if isinstance(word, Refused):
+    if isinstance(word, NotHandedOver):
         raise StoreFailed(word.words)
     return word
 

@@ -163,8 +163,6 @@ class Gateway:
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
-        self.node_id = 0
-        """Of this gateway's row, where several share a store."""
         self.nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
         self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
@@ -195,7 +193,6 @@ class Gateway:
         that takes its own; the door for what that one passes on.
         """
         if self.nodes_door is None:
-            self.node_id = os.getpid()
             self.app.put_inside(self._forwarding)
             self.nodes_door = self._nodes_door()
         return self.nodes_door
@@ -203,15 +200,22 @@ class Gateway:
     def _nodes_door(self) -> NodesDoor:
         return NodesDoor(
             self.app,
-            own=lambda: self.node_id,
+            own=lambda: self.own_node(),
             tickets=self.node_tickets,
             is_standing=self._standing_elsewhere,
         )
 
+    def own_node(self) -> int:
+        """What other gateways call this one: the id of its row where several share a store, else its
+        process.
+        """
+        directory = self.services.store.directory
+        return os.getpid() if directory is None else directory.node
+
     def _forwarding(self, app: ASGIApp) -> Forwarding:
         return Forwarding(
             app,
-            own=lambda: self.node_id,
+            own=lambda: self.own_node(),
             tickets=self.node_tickets,
             http=self.node_http,
             watches=self.watches,
@@ -242,8 +246,12 @@ class Gateway:
             self.membership.beaten(sent, is_mine)
 
     def _on_store_seen(self, seen: NodesSeen) -> None:
-        if self.membership is not None:
-            self.membership.seen(seen)
+        if self.membership is None:
+            return
+        before = {node.id for node in self.membership.nodes}
+        self.membership.seen(seen)
+        for node in before - {node.id for node in seen.nodes}:
+            self.watches.gone(node)
 
     def _load(self) -> NodeLoad:
         return NodeLoad(

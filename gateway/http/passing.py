@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Final
+from urllib.parse import quote_from_bytes
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
@@ -31,6 +32,7 @@ _NOT_SENT_ON: Final = _HOPS | {b"host", b"content-length", b"expect", b"x-reques
 _OF_SOCKETS: Final = b"sec-websocket-"
 _OWN: Final = b"x-agw-"
 """How headers between gateways begin; a caller's mean nothing."""
+_PLAIN: Final = "".join(map(chr, range(33, 127)))
 _NOT_BROUGHT_BACK: Final = _HOPS | {b"x-request-id"}
 
 
@@ -232,8 +234,16 @@ def sent_on(scope: Scope, *, is_at_machine: bool) -> list[tuple[str, str]]:
             continue
         if is_at_machine and name == b"authorization":
             continue  # a secret of this machine
-        kept.append((name.decode("latin-1"), value.decode("latin-1")))
+        kept.append((name.decode("latin-1"), _text(value)))
     return kept
+
+
+def _text(value: bytes) -> str:
+    """A header's value, which leaves as UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def brought_back(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -250,10 +260,11 @@ def brought_back(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, by
 
 
 def target_of(scope: Scope) -> bytes:
-    """Path and query as they came."""
+    """Path and query as they came; what is not ASCII, which HTTP does not allow, is escaped."""
     path: bytes = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
     query: bytes = scope["query_string"]
-    return path + b"?" + query if query else path
+    target = path + b"?" + query if query else path
+    return target if target.isascii() else quote_from_bytes(target, safe=_PLAIN).encode()
 
 
 def host_of(scope: Scope) -> bytes:

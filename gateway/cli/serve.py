@@ -25,11 +25,13 @@ from gateway.cli.options import USAGE_ERROR, configured, presets_of, run_by
 from gateway.config.addresses import is_loopback
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import Config
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreFailed
 from gateway.maintenance.lock import is_held
 from gateway.server.server import listen, serve, tune
 from gateway.server.succession import Predecessor
 from gateway.server.systemd import passed_listener
+from gateway.stores.opening import migrations_of
+from gateway.stores.sqlite.schema import is_current
 from gateway.telemetry import logs, terminal
 from gateway.version import VERSION
 from gateway.workers import memory
@@ -97,7 +99,7 @@ def _serve(options: argparse.Namespace) -> int:
     predecessor = None
     if options.take_over and is_held(config.data_path):
         try:
-            predecessor = Predecessor.ask(config.data_path)
+            predecessor = _predecessor(config)
         except OSError as error:
             terminal.complain(f"agent-gateway: the gateway that runs there cannot hand over: {error}")
             return 1
@@ -127,6 +129,21 @@ def _serve(options: argparse.Namespace) -> int:
         )
         return 1
     return _run(options, config, listener)
+
+
+def _predecessor(config: Config) -> Predecessor:
+    """The gateway that runs on the directory. Raises OSError, and StoreFailed in words."""
+    if config.is_on_postgresql:
+        raise StoreFailed(
+            "On PostgreSQL a gateway takes no other's place: give each a cluster.url, start the new one beside "
+            "the old one, and stop that."
+        )
+    if not is_current(config.database_path, migrations_of(config)):
+        raise StoreFailed(
+            "The gateway that runs is of a version with other tables than this program: stop it, and start "
+            "this one."
+        )
+    return Predecessor.ask(config.data_path)
 
 
 def _run(

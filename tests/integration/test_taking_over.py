@@ -17,17 +17,21 @@ from tests.streams import open_stream, state_when
 
 SAYINGS = 40
 PAUSE_MS = 100
+"""On a machine with nothing else to do: a turn is longer than a gateway takes to start."""
 RUNNING = 6
-AGENTS: dict[str, Scenario] = {
-    "slow": {
-        "turns": [
-            [piece for number in range(SAYINGS) for piece in ({"say": f"{number} "}, {"sleep": PAUSE_MS})]
-        ],
-        "repeat": True,
-    },
-    "long": {"turns": [[{"say": "first "}, {"sleep": 12_000}, {"say": "last"}]], "repeat": True},
-    "quick": {"turns": [[{"say": "said"}]], "repeat": True},
-}
+
+
+def agents() -> dict[str, Scenario]:
+    """One whose turn is longer than a gateway takes to start, and a quick one."""
+    pause = {"sleep": round(PAUSE_MS * crowding())}
+    sayings = [piece for number in range(SAYINGS) for piece in ({"say": f"{number} "}, pause)]
+    return {
+        "slow": {"turns": [sayings], "repeat": True},
+        "long": {"turns": [[{"say": "first "}, {"sleep": round(6_000 * crowding())}, {"say": "last"}]]},
+        "quick": {"turns": [[{"say": "said"}]], "repeat": True},
+    }
+
+
 CONFIG = "[applications]\nenabled = []\n"
 WHOLE = "".join(f"{number} " for number in range(SAYINGS))
 WAIT_SECONDS = 3.0
@@ -60,7 +64,8 @@ class Follower:
 
 
 async def test_turns_that_run_go_on_and_everything_else_moves(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config=CONFIG, agents=AGENTS) as old:
+    those = agents()
+    async with running_gateway(tmp_path, config=CONFIG, agents=those) as old:
         await old.post("/api/sessions", {"session_id": "idle", "agent": "quick"}, status=201)
         await old.chat("idle", "hello")
         names = [f"busy-{number}" for number in range(RUNNING)]
@@ -71,7 +76,7 @@ async def test_turns_that_run_go_on_and_everything_else_moves(tmp_path: pathlib.
         following = [asyncio.create_task(each.run(through="turn_ended")) for each in followers]
         waits: list[float] = []
         asking = asyncio.create_task(_ask(old, waits))
-        async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=AGENTS) as new:
+        async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=those) as new:
             assert new.url == old.url
             state = await new.chat("idle", "again")
             assert [message["content"] for message in state["messages"]] == ["hello", "said", "again", "said"]
@@ -79,7 +84,7 @@ async def test_turns_that_run_go_on_and_everything_else_moves(tmp_path: pathlib.
             assert all(state["is_processing"] for state in states), "they run where they are"
             await new.post("/api/sessions", {"session_id": "young", "agent": "quick"}, status=201)
             await new.chat("young", "hello")
-            await soon(asyncio.gather(*following), 30)
+            await soon(asyncio.gather(*following), 60)
             assert await soon(old.process.wait(), 20) == 0
             asking.cancel()
             for name, follower in zip(names, followers, strict=True):
@@ -105,16 +110,18 @@ async def _ask(gateway: RunningGateway, waits: list[float]) -> None:
 
 
 async def test_nobody_to_take_over_from_is_an_ordinary_start(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=AGENTS) as gateway:
+    those = agents()
+    async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=those) as gateway:
         await gateway.post("/api/sessions", {"session_id": "s", "agent": "quick"}, status=201)
         await gateway.chat("s", "hello")
 
 
 async def test_a_successor_that_dies_gives_everything_back(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path, config=CONFIG, agents=AGENTS) as old:
+    those = agents()
+    async with running_gateway(tmp_path, config=CONFIG, agents=those) as old:
         await old.post("/api/sessions", {"session_id": "busy", "agent": "long"}, status=201)
         await old.send("busy", "go")
-        async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=AGENTS) as new:
+        async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=those) as new:
             await new.post("/api/sessions", {"session_id": "young", "agent": "quick"}, status=201)
             await new.chat("young", "hello")
             await new.stop(signal.SIGKILL)
@@ -128,5 +135,5 @@ async def test_a_successor_that_dies_gives_everything_back(tmp_path: pathlib.Pat
         state = await old.state("young")
         assert [message["content"] for message in state["messages"]] == ["hello", "said"]
         await old.chat("young", "again")
-        state = await state_when(old.http, "busy", lambda state: not state["is_processing"], seconds=20)
+        state = await state_when(old.http, "busy", lambda state: not state["is_processing"], seconds=60)
         assert state["messages"][-1]["content"] == "first last"

@@ -138,7 +138,7 @@ tools:
 
 .venv/.tests: requirements-dev.txt .venv/.runs
 	@echo "installing the test tools into .venv"
-	@$(LOCKED) --requirement requirements-dev.txt
+	@$(BIN)/python -m tests.filling --no-deps --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
 frontend/node_modules/.installed: frontend/package.json frontend/package-lock.json | tools

@@ -10,6 +10,7 @@ machine that has wheels. They name no registry: that is a setting of the machine
     deploy/container/requirements-node.txt    Node, for an image that is built without one
     deploy/container/requirements-postgres.txt    the extra `postgres`, which the image has
     deploy/container/requirements-redis.txt    the extra `redis`, which the image has
+    deploy/container/requirements-s3.txt      the extra `s3`, which the image has
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ LOCKS: Final = {
     "node": "deploy/container/requirements-node.txt",
     "postgres": "deploy/container/requirements-postgres.txt",
     "redis": "deploy/container/requirements-redis.txt",
+    "s3": "deploy/container/requirements-s3.txt",
 }
 HEADER: Final = "# Made by `make lock` from pyproject.toml; every file that may be installed, by its hash.\n"
 KEPT_OUT: Final = ("UV_", "PIP_", "VIRTUAL_ENV")
@@ -54,7 +56,7 @@ def wanted(root: pathlib.Path = ROOT) -> dict[str, list[str]]:
     extras = [one for extra in optional.values() for one in extra]
     dev = [*run, *extras, *build, *project["dependency-groups"]["dev"]]
     return {"dev": dev, "run": run, "build": build, "node": [node[1]]} | {
-        extra: optional[extra] for extra in ("postgres", "redis")
+        extra: optional[extra] for extra in ("postgres", "redis", "s3")
     }
 
 

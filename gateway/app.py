@@ -93,7 +93,9 @@ class Gateway:
             if store.is_shared
             else None
         )
-        self.ledger = ledger_of(lambda: self.config, store.ledger, metrics=metrics, clock=clock)
+        self.ledger = ledger_of(
+            lambda: self.config, store.ledger, metrics=metrics, clock=clock, held=store.held
+        )
         self.auth = Authentication(
             lambda: self.config, store, budgets=self.ledger.budgets, metrics=metrics, clock=clock
         )
@@ -148,6 +150,8 @@ class Gateway:
             reload=self.reload,
             tenants_changed=self._tenants_changed,
         )
+        if self.membership is not None:
+            self.membership.on_changes = self.own.following.heard
         self.applications = opened(config, self._context())
         self.added = joined(self.applications)
         self._add()

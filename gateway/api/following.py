@@ -23,8 +23,8 @@ from gateway.stores.changes import ChangeKind, ChangeStore
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 0.5
-"""How often it is looked, if nothing else tells that something was changed."""
+LOOK_SECONDS: Final = 1.0
+"""How often it is looked, also if no beat tells that something was changed."""
 
 
 class Following:
@@ -63,8 +63,8 @@ class Following:
         """What is changed from here on is read anew. Raises StoreFailed."""
         self._known = dict(await self._store.numbers())
 
-    def heard(self) -> None:
-        """Something was changed."""
+    def heard(self, _changes: int) -> None:
+        """So often something was changed by now."""
         self._changed.set()
 
     async def run(self) -> None:

@@ -139,7 +139,6 @@ class Quotas:
         """Raises StoreFull, StoreFailed."""
         names = [name for name in self._held if name[0] in _SHARED]
         grants.changed(HeldName(*name, what) for name in names for what in ("live", "running"))
-        grants.changed(grants.known())
         await grants.hear()
         day = self._days[self._day]
         for name, use in (await self._store.uses(self._day, list(day.uses))).items():

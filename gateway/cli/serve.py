@@ -135,8 +135,8 @@ def _predecessor(config: Config) -> Predecessor:
     """The gateway that runs on the directory. Raises OSError, and StoreFailed in words."""
     if config.is_on_postgresql:
         raise StoreFailed(
-            "On PostgreSQL a gateway takes no other's place: give each a cluster.url, start the new one beside "
-            "the old one, and stop that."
+            "On PostgreSQL a gateway takes no other's place: give each a cluster.url, start the new one "
+            "beside the old one, and stop that."
         )
     if not is_current(config.database_path, migrations_of(config)):
         raise StoreFailed(

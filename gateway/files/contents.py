@@ -36,8 +36,8 @@ WAIT_SECONDS: Final = 60.0
 class Contents(Protocol):
     """Contents of sessions by their digests; see the module."""
 
-    def open(self) -> None:
-        """Called in a thread, before anything else."""
+    def check(self) -> None:
+        """Writes something and removes it. Raises OSError, in words."""
 
     def put(self, key: str, content: Iterable[bytes]) -> tuple[bytes, int]:
         """Keeps a content; its digest and its size. It is there when `flush` has returned."""
@@ -110,8 +110,8 @@ class StoreContents:
         self._near: dict[str, dict[bytes, bytes]] = {}
         """By session: contents that were read together."""
 
-    def open(self) -> None:
-        """It is open with the store."""
+    def check(self) -> None:
+        """It is there with the store."""
 
     def close(self) -> None:
         """It is closed with the store."""
@@ -210,8 +210,10 @@ class FolderContents:
         self._root = root
         self._blobs = FolderBlobs(root)
 
-    def open(self) -> None:
+    def check(self) -> None:
         check_folder(self._root)
+        with _of_the_place(), tempfile.TemporaryFile(dir=self._root):
+            pass
 
     def close(self) -> None:
         """Nothing runs."""
@@ -229,7 +231,11 @@ class FolderContents:
         self._blobs.flush(key)
 
     def get(self, key: str, digest: bytes) -> Iterator[bytes]:
-        return self._blobs.get(key, digest)
+        try:
+            yield from self._blobs.get(key, digest)
+        except FileNotFoundError:
+            check_folder(self._root)  # else every file of the session were taken for lost
+            raise
 
     def ahead(self, key: str, digests: Collection[bytes]) -> None:
         """They are near."""

@@ -26,6 +26,8 @@ from gateway.files.contents import BATCH_BYTES, PART_BYTES, pack
 
 T = TypeVar("T")
 
+CHECKED: Final = "check"
+"""An object that is written and removed, to find out if that can be done."""
 AT_ONCE: Final = 16
 """Requests."""
 NEAR_BYTES: Final = 256 * 1024
@@ -67,10 +69,10 @@ class S3Contents:
         """By session: contents that are there, and their sizes."""
         self._lock = threading.Lock()
 
-    def open(self) -> None:
+    def check(self) -> None:
         with _worded():
-            for _ in obstore.list(self._store, prefix="-", chunk_size=1):
-                break
+            obstore.put(self._store, CHECKED, b"agent-gateway")
+            obstore.delete(self._store, CHECKED)
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -127,7 +129,7 @@ class S3Contents:
             if (body := near.get(key, {}).get(digest)) is not None:
                 yield body
                 return
-        with _worded():
+        with _worded(may_be_missing=True):
             found = obstore.get(self._store, _path(key, digest))
             for piece in found.stream(min_chunk_size=PART_BYTES):
                 yield bytes(piece)
@@ -197,12 +199,16 @@ def _path(key: str, digest: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _worded() -> Iterator[None]:
-    """What the bucket says, as OSError in words; without the address, which may have a secret in it."""
+def _worded(*, may_be_missing: bool = False) -> Iterator[None]:
+    """What the bucket says, as OSError in words; without the address, which may have a secret in it. Only
+    what `may_be_missing` is FileNotFoundError: a session's files are not gone if the bucket is.
+    """
     try:
         yield
     except FileNotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, "a content of a snapshot is missing in the bucket") from error
+        if may_be_missing:
+            raise FileNotFoundError(errno.ENOENT, "a content is missing in the bucket") from error
+        raise OSError(errno.EIO, "the bucket is not there") from error
     except PermissionError as error:
         raise OSError(errno.EIO, "the bucket refuses this gateway's keys") from error
     except (BaseError, OSError) as error:

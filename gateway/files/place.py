@@ -32,16 +32,18 @@ def blobs_of(config: Config, *, store: FileStore | None, folder: FolderBlobs) ->
 
 def contents_of(config: Config, *, store: FileStore, ask: Bridge) -> Contents:
     """Where contents are kept that all gateways reach. Raises ConfigError."""
-    cluster = config.cluster
-    if cluster.files_place == "s3":
-        return s3_contents(cluster.files)
-    if cluster.files_place == "file":
-        return FolderContents(pathlib.Path(unquote(urlsplit(cluster.files).path)))
-    return StoreContents(store, ask)
+    if config.cluster.files_place == "store":
+        return StoreContents(store, ask)
+    return outside(config.cluster.files)
 
 
-def s3_contents(url: str) -> Contents:
-    """In a bucket; its library is imported only now. Raises ConfigError if that is missing."""
+def outside(url: str) -> Contents:
+    """In a folder, or in a bucket, whose library is imported only now. Raises ConfigError if that is
+    missing.
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return FolderContents(pathlib.Path(unquote(parts.path)))
     try:
         found: Contents = importlib.import_module("gateway.files.contents_s3").S3Contents(url)
     except ModuleNotFoundError as error:

@@ -10,6 +10,7 @@ the last file was read, the manifest says `is_mixed`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import stat
@@ -72,7 +73,7 @@ class Taken(Struct, frozen=True, kw_only=True):
     trouble: str = ""
     """Why there is no snapshot, in words for people."""
     unkept: str = ""
-    """Why not even the place where snapshots are kept could be told of it, in words for people."""
+    """Why it could not be kept where other gateways find it, in words for people: it is tried again."""
     left_out: int = 0
     """Files that are too large."""
     full: float = 0.0
@@ -112,8 +113,16 @@ class Taker:
             words = f"No snapshot of the files was made. {failed}"
         except OSError as error:
             words = f"No snapshot of the files was made: {error.strerror}."
+            if self._travels:
+                return self._unkept(taking, words, before, why=error.strerror or str(error))
             self._keep(taking.key, self._blobs.places(taking.key))
         return self._failed(taking, words, before)
+
+    def _unkept(self, taking: Taking, words: str, before: FilesManifest | None, *, why: str) -> Taken:
+        """The place where snapshots are kept is away, or part of it: that is noted if it can be."""
+        with contextlib.suppress(OSError):
+            self._failed(taking, words, before)
+        return Taken(seq=taking.seq, turn_id=taking.turn_id, trouble=words, unkept=why)
 
     def _take(
         self, taking: Taking, root: pathlib.Path, config: FilesConfig, before: FilesManifest | None

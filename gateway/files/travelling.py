@@ -109,7 +109,7 @@ class TravellingBlobs:
 
     def check(self) -> None:
         """Called in a thread. Raises OSError, in words, if contents cannot be kept."""
-        self._contents.open()
+        self._contents.check()
 
     def close(self) -> None:
         """Called in a thread."""
@@ -237,5 +237,6 @@ class TravellingBlobs:
             return
         self._manifests.pop(key, None)
         self.notes.remove(key)
+        self._trees.remove(key)  # from before there were several gateways
         self._contents.remove(key)
         self._ask(self._store.remove(key))  # last: what is not removed yet is found by it

@@ -472,18 +472,19 @@ class Forwarding:
         """Shows a stream to its own end, or to that of the right to read it."""
         answering, permit, task = passed.answering, self._permit_of(passed), asyncio.current_task()
         frames, clock = answering.relayed(), asyncio.get_running_loop().time
-        with Liveliness(answering, lambda: self._watches.give_up(task)) as pulse:
-            while permit is None or permit():
+        with Liveliness(answering, lambda: self._watches.give_up(task)) as alive:
+            while True:
                 part = await answer.part() if permit is None else await _part_while(permit, answer)
-                pulse.heard_at = clock()
+                alive.heard_at = clock()
                 if part is None or (permit is not None and not permit()):
                     break
                 if not part:
                     if rest := frames.end():
                         await answering.show(rest)
                     break
-                if whole := frames.feed(part):
-                    await answering.show(whole)
+                if (whole := frames.feed(part)) and not await answering.show(whole):
+                    if permit is not None and not permit():
+                        break
         await answering.end()
 
     def _permit_of(self, passed: Passed) -> Permit | None:

@@ -27,7 +27,7 @@ COPYING: Final = "store_copying"
 ENGINES_OWN: Final = frozenset(
     {
         *("package_migrations", "tail", "large", "events", "nodes", "commits", "sequences", COPYING),
-        *("cluster", "changes", "signing_secrets", "signing_digest", "held"),
+        *("cluster", "changes", "signing_secrets", "signing_digest", "held", "ledger_flights"),
         *("search_stretches", "search_marks", "search_withdrawn"),
     }
 )

@@ -6,7 +6,7 @@ at once; what a gateway held counts no more once its row is gone.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from gateway.stores.sessions import OwnerTotal
@@ -18,9 +18,9 @@ class HeldName(NamedTuple):
 
     scope: str
     name: str
-    what: Literal["live", "running", "making"]
+    what: Literal["live", "running", "making", "cost", "tokens"]
     """Sessions with an agent; answers under way; sessions that are about to be stored, which count together
-    with those that are.
+    with those that are; what is held back of budgets.
     """
 
 
@@ -38,6 +38,25 @@ class Granted(NamedTuple):
     others: int
 
 
+class Spent(NamedTuple):
+    """Of models: millionths of a dollar, and tokens."""
+
+    cost: int = 0
+    tokens: int = 0
+
+
+class BudgetStanding(NamedTuple):
+    """What all gateways have used of models, and what others hold back for calls that are under way."""
+
+    day: Spent = Spent()
+    month: Spent = Spent()
+    others: Spent = Spent()
+
+
+Decide = Callable[[Mapping[UseName, BudgetStanding]], Mapping[UseName, Spent]]
+"""What this gateway holds back from now on; raises what the caller is to hear."""
+
+
 class HeldStore(Protocol):
     """See the module. Every method may raise StoreFull or StoreFailed."""
 
@@ -46,8 +65,21 @@ class HeldStore(Protocol):
         may, which is as much of it as the others leave.
         """
 
-    async def others(self) -> Mapping[HeldName, int]:
-        """What the other gateways hold."""
+    async def standing(self) -> Mapping[HeldName, Granted]:
+        """What this gateway holds, as far as the store knows, and what the others do."""
 
     async def stored(self, names: Collection[UseName]) -> Mapping[UseName, OwnerTotal]:
         """What is stored of these tenants and subjects."""
+
+    async def hold(self, names: Collection[UseName], decide: Decide, *, day: int, first_day: int) -> None:
+        """Reads how these stand, on a day and since the first day of its month, and writes what `decide`
+        says, with nobody else in between. `decide` may be called again, after what it said was undone.
+        """
+
+    async def say(self, held: Mapping[UseName, Spent]) -> None:
+        """This gateway holds back so much of budgets from now on."""
+
+    async def spent(
+        self, names: Collection[UseName], *, day: int, first_day: int
+    ) -> Mapping[UseName, BudgetStanding]:
+        """How these stand."""

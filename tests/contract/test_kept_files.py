@@ -7,20 +7,22 @@ import contextlib
 import hashlib
 import os
 import pathlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import pytest
 
 from gateway.files.blobs import Blobs, FolderBlobs
-from gateway.files.contents import PART_BYTES, Bridge, FolderContents, StoreContents
+from gateway.files.contents import PART_BYTES, Bridge, Contents, FolderContents, StoreContents
+from gateway.files.place import outside
 from gateway.files.travelling import Notes, TravellingBlobs
 from gateway.stores.contract import Store
 from tests.contract.engines import ENGINES
+from tests.s3 import bucket
 
 KEY: Final = "0123456789abcdef01234567"
 OTHER: Final = "ffffffffffffffffffffffff"
-PLACES: Final = ("folder", "store", "shared folder")
+PLACES: Final = ("folder", "store", "shared folder", "bucket")
 
 
 @contextlib.asynccontextmanager
@@ -33,6 +35,24 @@ async def opened_store(tmp_path: pathlib.Path) -> AsyncIterator[Store]:
         await store.close()
 
 
+@pytest.fixture(scope="module")
+def bucket_url() -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as monkeypatch, bucket(monkeypatch) as url:
+        yield url
+
+
+@pytest.fixture(params=PLACES[1:])
+def kind(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> str:
+    """Of a place that several gateways reach, or the URL of a bucket of the test's own."""
+    if request.param != "bucket":
+        return str(request.param)
+    return _of_its_own(request.getfixturevalue("bucket_url"), tmp_path)
+
+
+def _of_its_own(url: str, tmp_path: pathlib.Path) -> str:
+    return url.replace("/files?", f"/{tmp_path.name}?")
+
+
 def travelling(store: Store, tmp_path: pathlib.Path, kind: str, *, name: str = "one") -> TravellingBlobs:
     """As one gateway has them, whose data directory is called so."""
     assert store.files is not None
@@ -40,7 +60,9 @@ def travelling(store: Store, tmp_path: pathlib.Path, kind: str, *, name: str = "
     data.mkdir(exist_ok=True)
     shared = tmp_path / "shared"
     shared.mkdir(exist_ok=True)
-    contents = StoreContents(store.files, ask) if kind == "store" else FolderContents(shared)
+    contents: Contents = StoreContents(store.files, ask) if kind == "store" else FolderContents(shared)
+    if kind.startswith("s3://"):
+        contents = outside(kind)
     trees = FolderBlobs(data / "snapshots")
     trees.open()
     blobs = TravellingBlobs(store.files, contents, ask=ask, trees=trees, notes=Notes(data))
@@ -56,8 +78,11 @@ async def blobs(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Async
         folder.open()
         yield folder
         return
+    kind = request.param
+    if kind == "bucket":
+        kind = _of_its_own(request.getfixturevalue("bucket_url"), tmp_path)
     async with opened_store(tmp_path) as store:
-        yield travelling(store, tmp_path, request.param)
+        yield travelling(store, tmp_path, kind)
 
 
 def content(blobs: Blobs, key: str, digest: bytes) -> bytes:
@@ -142,7 +167,6 @@ async def test_the_contents_of_a_workspaces_tree_are_shared_with_a_session(blobs
     await run(act)
 
 
-@pytest.mark.parametrize("kind", PLACES[1:])
 async def test_what_one_gateway_keeps_another_finds_and_knows_whose_files_are_newest(
     tmp_path: pathlib.Path, kind: str
 ) -> None:
@@ -176,7 +200,6 @@ async def test_what_one_gateway_keeps_another_finds_and_knows_whose_files_are_ne
         await run(act)
 
 
-@pytest.mark.parametrize("kind", PLACES[1:])
 async def test_a_gateway_that_lost_its_place_keeps_nothing_and_removes_nothing(
     tmp_path: pathlib.Path, kind: str
 ) -> None:
@@ -223,3 +246,20 @@ async def test_a_shared_folder_that_is_not_there_is_an_error_in_words(tmp_path: 
             with pytest.raises(OSError, match="is it mounted") as told:
                 await run(lost)
             assert not isinstance(told.value, FileNotFoundError), "the session's file is not gone"
+
+
+async def test_a_bucket_that_does_not_answer_is_told_from_a_file_that_is_gone(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bucket(monkeypatch) as url:
+        contents = outside(url)
+        contents.check()
+        digest, _ = contents.put(KEY, [b"x"])
+        contents.flush(KEY)
+        contents.forget(KEY)
+    for asked in (lambda: contents.flush(KEY), lambda: list(contents.get(KEY, digest)), contents.check):
+        contents.put(KEY, [b"y"])
+        with pytest.raises(OSError, match="the bucket does not answer") as told:
+            await run(asked)
+        assert not isinstance(told.value, FileNotFoundError)
+    contents.close()

@@ -132,6 +132,20 @@ async def test_what_a_dead_gateway_held_does_not_count(start: Start) -> None:
     assert not await other.start(account(50))
 
 
+async def test_what_the_store_has_lost_is_said_again(start: Start) -> None:
+    """As after a failover to a server that had not heard of it."""
+    one, other, _ = await start(Quota(concurrent_turns=TEN))
+    assert all([await one.start(account(number)) for number in range(TEN)])
+    await one.database.transact(lambda c: c.execute("DELETE FROM held"))
+
+    async def is_known() -> bool:
+        await one.quotas.keep()
+        return bool(await one.database.query(lambda c: c.fetchval("SELECT sum(amount) FROM held")))
+
+    await eventually(is_known)
+    assert not await other.start(account(50))
+
+
 async def test_a_start_that_is_given_up_holds_nothing(start: Start) -> None:
     one, other, _ = await start(Quota(concurrent_turns=1))
     for number in range(10):

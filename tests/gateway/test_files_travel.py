@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import pytest
 
+from gateway.sessions import files as session_files
 from tests.contract.engines import migrated_database
 from tests.gateway.test_forks import items
 from tests.inside import GatewayInside, gateway_inside
@@ -56,9 +57,9 @@ class Places:
             yield gateway
 
 
-@pytest.fixture(params=["store", "file://{shared}"])
-def places(request: pytest.FixtureRequest, tmp_path: pathlib.Path) -> Places:
-    return Places(tmp_path, request.param)
+@pytest.fixture
+def places(tmp_path: pathlib.Path) -> Places:
+    return Places(tmp_path, "store")
 
 
 def looked_at(root: pathlib.Path) -> dict[str, tuple[object, ...]]:
@@ -90,7 +91,11 @@ async def notices(gateway: GatewayInside, code: str) -> list[dict[str, Any]]:
     return [one for one in await items(gateway, ID, "notice") if one["code"] == code]
 
 
-async def test_a_session_that_is_moved_three_times_finds_every_file_as_it_was(places: Places) -> None:
+@pytest.mark.parametrize("files", ["store", "file://{shared}"])
+async def test_a_session_that_is_moved_three_times_finds_every_file_as_it_was(
+    tmp_path: pathlib.Path, files: str
+) -> None:
+    places = Places(tmp_path, files)
     async with places.at("a") as first:
         await made(first)
         await first.chat(ID, TREE)
@@ -185,3 +190,97 @@ async def test_files_of_sessions_that_went_elsewhere_are_removed_here(places: Pl
         cleared = [await first.inner.services.snapshots.clear_stale() for _ in range(2)]
         assert cleared == [0, 1]
         assert not root.exists()
+
+
+async def test_nothing_waits_for_a_place_that_is_away_and_it_is_tried_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_files, "RETRY_SECONDS", 0.2)
+    places = Places(tmp_path, "file://{shared}")
+    async with places.at("a") as first:
+        await made(first)
+        await first.chat(ID, "printf one > a")
+        await eventually(lambda: is_kept(places, 1))
+        (tmp_path / "shared").rename(tmp_path / "away")
+        await first.chat(ID, "printf two > a")
+
+        async def is_told() -> bool:
+            return bool(await notices(first, "snapshots_unkept"))
+
+        await eventually(is_told)
+        (told,) = await notices(first, "snapshots_unkept")
+        assert "is it mounted" in told["text"]
+        assert await said(first, "cat a") == "two", "turns go on"
+        (tmp_path / "away").rename(tmp_path / "shared")
+        name = hashlib.sha256(b"two").hexdigest()
+
+        async def is_kept_again() -> bool:
+            return bool(list((tmp_path / "shared").glob(f"*/blobs/{name}")))
+
+        await eventually(is_kept_again)
+    (tmp_path / "shared").rename(tmp_path / "away")
+    async with places.at("b") as second:
+        words = (await second.chat(ID, "cat a"))["messages"][-1]
+        assert words["sender"] == "system"
+        assert "could not be fetched" in words["content"]
+        (tmp_path / "away").rename(tmp_path / "shared")
+        assert await said(second, "cat a") == "two", "nothing began with an empty folder meanwhile"
+
+
+async def is_kept(places: Places, count: int) -> bool:
+    """Whether so many manifests are."""
+    async with connected(places.database) as connection:
+        found = await connection.fetchval("SELECT count(*) FROM file_manifests")
+    return bool(found >= count)
+
+
+async def test_people_are_told_before_files_are_too_many_to_be_kept(places: Places) -> None:
+    async with places.at("a", FILES_MAX_BYTES=str(1024 * 1024)) as first:
+        await made(first)
+        await first.chat(ID, "printf early > early")
+        await first.chat(ID, "head -c 950000 /dev/urandom > large")
+
+        async def are_told(code: str) -> bool:
+            return bool(await notices(first, code))
+
+        await eventually(lambda: are_told("snapshots_nearly_full"))
+        (nearly,) = await notices(first, "snapshots_nearly_full")
+        assert nearly["values"] == {"percent": "90"}
+        assert not await notices(first, "snapshots")
+        await first.chat(ID, "head -c 200000 /dev/urandom > more")
+        await eventually(lambda: are_told("snapshots"))
+        (full,) = await notices(first, "snapshots")
+        assert "larger than the 1 MB" in full["text"]
+        assert "an earlier turn" in full["text"]
+    async with places.at("b") as second:
+        assert (await said(second, "ls")).split() == ["early", "large"]
+        (brought,) = await notices(second, "files_brought")
+        assert (brought["level"], "an earlier turn" in brought["text"]) == ("warning", True)
+
+
+async def test_a_damaged_file_is_left_out_and_said(places: Places) -> None:
+    async with places.at("a") as first:
+        await made(first)
+        await first.chat(ID, "printf whole > whole; printf broken > broken")
+    digest = hashlib.sha256(b"broken").digest()
+    async with connected(places.database) as connection:
+        await connection.execute(
+            "UPDATE file_contents SET body = set_byte(body, 3, 255) WHERE digest = $1", digest
+        )
+    async with places.at("b") as second:
+        assert (await said(second, "ls")).split() == ["whole"]
+        (brought,) = await notices(second, "files_brought")
+        assert "1 file was damaged" in brought["text"]
+
+
+async def test_many_small_files_go_along(places: Places) -> None:
+    async with places.at("a", FILES_MAX_BYTES=str(200 * 1024 * 1024)) as first:
+        await made(first)
+        await first.chat(
+            ID, "head -c 104857600 /dev/zero | split -a 4 -b 50k - f; for f in f*; do echo $f >> $f; done"
+        )
+        before = looked_at(folder(first))
+        assert len(before) > 2_000
+    async with places.at("b") as second:
+        await second.chat(ID, "true")
+        assert looked_at(folder(second)) == before

@@ -111,7 +111,7 @@ class PostgresqlStore:
         self.tenants = PostgresqlTenants(self)
         self.usage = PostgresqlUsage(self)
         self.options = options.PostgresqlOptions(self)
-        self.ledger = ledger.PostgresqlLedger(self)
+        self.ledger = ledger.PostgresqlLedger(self, node=self._node if self._cluster.url else lambda: 0)
         self.sequences = PostgresqlSequences(self)
         self.changes = PostgresqlChanges(self)
         self.signing = PostgresqlSigning(self, node=self._node)

@@ -34,3 +34,9 @@ CREATE TABLE held (
     amount bigint NOT NULL,
     PRIMARY KEY (scope, name, what, node)
 ) WITH (fillfactor = 50);
+
+-- Which gateway makes a model call that is not settled yet.
+CREATE TABLE ledger_flights (
+    id   text   COLLATE "C" NOT NULL PRIMARY KEY,
+    node bigint NOT NULL
+);

@@ -479,7 +479,7 @@ class SessionManager:
 
     async def _store(self, record: SessionRecord, founding: Founding) -> None:
         await self._services.store.sessions.create(record, founding)
-        if self._directory is not None:
+        if self.directory is not None:
             self._services.metrics.claims.labels("born").inc()
         self._services.quotas.session_stored(record.owner)
         self._services.workers.workspaces.stored(record.key)

@@ -91,6 +91,12 @@ class Grants:
         self._changed.update(names)
         self._ask_soon()
 
+    def look(self, names: Iterable[HeldName]) -> None:
+        """Some of these may be held by now without having been asked for, because they had no limit."""
+        known = {*names, *self._granted}
+        if changed := {name for name in known if self._granted[name] != self._held(name)}:
+            self.changed(changed)
+
     async def hear(self) -> None:
         """What the others hold, and whether the store still knows what this one does. Raises StoreFull,
         StoreFailed.
@@ -100,7 +106,8 @@ class Grants:
         known = {name: granted.amount for name, granted in found.items()}
         names = {*known, *self._granted}
         self._untrue |= {name for name in names if known.get(name, 0) != self._granted[name]}
-        self.changed(self._untrue)
+        if self._untrue:
+            self.changed(self._untrue)
 
     # -- inner ------------------------------------------------------------------------------------------
 

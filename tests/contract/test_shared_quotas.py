@@ -202,6 +202,23 @@ async def test_each_hears_what_the_others_hold_and_used(start: Start) -> None:
         other.quotas.take_message(account(1), session_bytes=0)
 
 
+async def test_what_others_store_counts_for_who_has_something_here(start: Start) -> None:
+    one, _, _ = await start(Quota(stored_bytes=100))
+    insert = (
+        "INSERT INTO sessions (key, owner, session_id, agent, created_at, last_active_at, stored_bytes)"
+        " VALUES ($1, $2, $1, 'a', 1, 1, 60)"
+    )
+    for owner in ("acme/p1", "acme/p2", "acme0/p1"):
+        await one.database.transact(lambda c, owner=owner: c.execute(insert, owner, owner))  # type: ignore[misc]
+    assert await one.start(account(1))
+    one.quotas.take_message(account(1), session_bytes=0)
+    await one.quotas.keep()
+    held = one.quotas.of_tenant("acme")[1]
+    assert (held.stored, held.stored_bytes) == (2, 120)
+    with pytest.raises(QuotaExceeded):
+        one.quotas.take_message(account(1), session_bytes=0)
+
+
 async def _held(*nodes: Node) -> tuple[int, ...]:
     """How many answers of the tenant run, as each says, once all have heard."""
     found: list[Held] = []

@@ -49,9 +49,13 @@ _STANDING: Final = (
 )
 _OF_DEAD: Final = "DELETE FROM held WHERE NOT EXISTS (SELECT FROM nodes WHERE id = held.node)"
 _TOTALS: Final = (
-    "SELECT w.scope, w.name, count(s.id), coalesce(sum(s.stored_bytes), 0)::bigint"
-    " FROM unnest($1::text[], $2::text[]) AS w (scope, name) LEFT JOIN sessions AS s ON s.owner = w.name OR"
-    " (w.scope = 'tenant' AND s.owner > w.name || '/' AND s.owner < w.name || '0') GROUP BY 1, 2"
+    "SELECT w.scope, w.name, t.* FROM unnest($1::text[], $2::text[]) AS w (scope, name),"
+    " LATERAL (SELECT count(*), coalesce(sum(s.stored_bytes), 0)::bigint FROM sessions AS s"
+    " WHERE w.scope = 'subject' AND s.owner = w.name"
+    " UNION ALL SELECT count(*), coalesce(sum(s.stored_bytes), 0)::bigint FROM sessions AS s"
+    " WHERE w.scope = 'tenant' AND s.owner > w.name || '/' AND s.owner < w.name || '0')"
+    " AS t (sessions, bytes)"
+    " WHERE t.sessions > 0"
 )
 
 

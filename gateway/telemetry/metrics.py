@@ -252,6 +252,10 @@ class Metrics:
         self.claims = counter("claims", "Sessions that this gateway took, of several.", ("why",))
         for why in CLAIM_REASONS:
             self.claims.labels(why)
+        for reason in ("verb", "stream", "socket"):
+            self.forwarded.labels(reason)
+        for reason in ("unreachable", "misdirected", "refused", "lost", "unknown"):
+            self.forward_failures.labels(reason)
         self.fenced = counter("fenced", "Times that this gateway has lost its place at the store.")
         self.errors = counter("errors", "Error answers, by their code.", ("code",))
         self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}

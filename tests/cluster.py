@@ -26,7 +26,9 @@ from tests.postgres import PostgresUnavailable, programs
 PORT: Final = 8090
 NODES: Final = 3
 LOOK_SECONDS: Final = 0.3
-"""How often each gateway is asked whether it is ready, and how long it may take to say so."""
+"""How often each gateway is asked whether it is ready."""
+ANSWER_SECONDS: Final = 2.0
+"""How long it may take to say so."""
 _READ_BYTES: Final = 64 * 1024
 _LEASE: Final = {"AGENT_GATEWAY_CLUSTER_LEASE_SECONDS": "3", "AGENT_GATEWAY_CLUSTER_BEAT_SECONDS": "0.5"}
 """As an installation has them: the tests' are shorter."""
@@ -38,14 +40,16 @@ class Balancer:
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
         self._ready: list[str] = []
+        self._all_were_ready = asyncio.Event()
         self._served: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
     async def running(self, port: int) -> AsyncIterator[int]:
-        """Listens on loopback for as long as the block runs, on this port."""
+        """Listens on loopback for as long as the block runs, which begins when all are ready; the port."""
         watching = asyncio.create_task(self._watch())
         listener = await asyncio.start_server(self._serve, "127.0.0.1", port)
         try:
+            await self._all_were_ready.wait()
             yield listener.sockets[0].getsockname()[1]
         finally:
             listener.close()
@@ -55,12 +59,14 @@ class Balancer:
             await asyncio.wait(tasks)
 
     async def _watch(self) -> None:
-        timeout = aiohttp.ClientTimeout(total=LOOK_SECONDS)
+        timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         async with aiohttp.ClientSession(timeout=timeout) as http:
             while True:
                 urls = [self._nodes[index].url for index in self._nodes.indexes]
                 well = await asyncio.gather(*(self._is_ready(http, url) for url in urls))
                 self._ready = [url for url, is_ready in zip(urls, well, strict=True) if is_ready]
+                if len(self._ready) == len(urls):
+                    self._all_were_ready.set()
                 await asyncio.sleep(LOOK_SECONDS)
 
     @staticmethod

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_SECONDS: Final = 0.05
 """Who is refused asks once more: another gateway may be about to give back what has just ended there."""
+AT_ONCE: Final = 200
+"""Names that are asked for in one transaction: each is a lock of the server's."""
 
 
 class NotGranted(Exception):
@@ -62,6 +65,8 @@ class Grants:
         """To those who were told that they may go on, and have not yet."""
         self._waiting: list[_Waiter] = []
         self._changed: set[HeldName] = set()
+        self._untrue: set[HeldName] = set()
+        """Of which the store knows something else than what was granted: it has lost it."""
         self._asking: asyncio.Task[None] | None = None
 
     def may(self, name: HeldName) -> bool:
@@ -86,13 +91,23 @@ class Grants:
         self._changed.update(names)
         self._ask_soon()
 
-    def known(self) -> set[HeldName]:
-        """What anything was granted of."""
-        return set(self._granted)
+    def look(self, names: Iterable[HeldName]) -> None:
+        """Some of these may be held by now without having been asked for, because they had no limit."""
+        known = {*names, *self._granted}
+        if changed := {name for name in known if self._granted[name] != self._held(name)}:
+            self.changed(changed)
 
     async def hear(self) -> None:
-        """What the others hold. Raises StoreFull, StoreFailed."""
-        self.others = Counter(await self._store.others())
+        """What the others hold, and whether the store still knows what this one does. Raises StoreFull,
+        StoreFailed.
+        """
+        found = await self._store.standing()
+        self.others = Counter({name: granted.others for name, granted in found.items()})
+        known = {name: granted.amount for name, granted in found.items()}
+        names = {*known, *self._granted}
+        self._untrue |= {name for name in names if known.get(name, 0) != self._granted[name]}
+        if self._untrue:
+            self.changed(self._untrue)
 
     # -- inner ------------------------------------------------------------------------------------------
 
@@ -121,8 +136,8 @@ class Grants:
     async def _ask_all(self) -> None:
         """Until the store has heard of everything."""
         while self._waiting or self._changed:
-            waiting, names = list(self._waiting), self._changed
-            self._changed = set()
+            waiting, names = self._waiting[:AT_ONCE], set(itertools.islice(self._changed, AT_ONCE))
+            self._changed -= names
             wanted = self._wanted(names, waiting)
             for name, (amount, _) in wanted.items():
                 if amount < self._granted[name]:  # what is given back is not taken meanwhile
@@ -131,14 +146,15 @@ class Grants:
                 granted = await self._store.ask(wanted) if wanted else {}
             except GatewayError as error:
                 log.warning("what this gateway holds of quotas is not said for now: %s", error)
-                self._refuse(waiting, error)
+                self._refuse(list(self._waiting), error)
                 self._changed |= names  # with what is said next
                 return
             except BaseException as error:
-                self._refuse(waiting, error)
+                self._refuse(list(self._waiting), error)
                 raise
             for name, (amount, others) in granted.items():
                 self._granted[name], self.others[name] = amount, others
+                self._untrue.discard(name)
                 if not amount:
                     del self._granted[name]
             self._tell(waiting)
@@ -148,7 +164,7 @@ class Grants:
         wanted = {}
         for name in {*changed, *needed}:
             amount = self._held(name) + self._promised[name] + needed[name]
-            if needed[name] or amount != self._granted[name]:
+            if needed[name] or amount != self._granted[name] or name in self._untrue:
                 wanted[name] = Wanted(amount, self._allowed(name))
         return wanted
 

@@ -78,6 +78,8 @@ class UsedDay(Struct):
     """In all, as far as is known here."""
     unsaid: dict[UseName, DayUse] = field(default_factory=dict)
     """What of it is not stored yet."""
+    counted: set[UseName] = field(default_factory=set)
+    """Of whom something was counted here, who may be at other gateways, too."""
     is_restored: bool = False
     """Whether what is stored of it is among these."""
 
@@ -136,16 +138,15 @@ class Quotas:
                 log.warning("what other gateways hold and used is not known for now: %s", error)
 
     async def _hear(self, grants: Grants, shared: HeldStore) -> None:
-        """Raises StoreFull, StoreFailed."""
-        names = [name for name in self._held if name[0] in _SHARED]
-        grants.changed(HeldName(*name, what) for name in names for what in ("live", "running"))
-        grants.changed(grants.known())
+        """Of those who have something here, or have used something today. Raises StoreFull, StoreFailed."""
+        names = [name for name, held in self._held.items() if name[0] in _SHARED and _is_in_use(held)]
+        grants.look(HeldName(*name, what) for name in names for what in ("live", "running"))
         await grants.hear()
         day = self._days[self._day]
-        for name, use in (await self._store.uses(self._day, list(day.uses))).items():
+        for name, use in (await self._store.uses(self._day, day.counted | set(names))).items():
             day.uses[name] = use.plus(day.unsaid.get(name, DayUse()))
-        of_people = [name for name in names if name[0] in _STORING]
-        for name, total in (await shared.stored(of_people)).items():
+        storing = [name for name in names if name[0] in _STORING and self._quota(name).stored_bytes]
+        for name, total in (await shared.stored(storing)).items():
             held = self._of(name)
             held.stored, held.stored_bytes = total.sessions, total.stored_bytes + held.taken_bytes
 
@@ -501,6 +502,8 @@ class Quotas:
     def _add(self, name: UseName, more: DayUse) -> None:
         """Somebody used so much more today."""
         day = self._days[self._day]
+        if self._grants is not None and name[0] in _SHARED:
+            day.counted.add(name)
         for counted in (day.uses, day.unsaid):
             known = counted.get(name)
             counted[name] = more if known is None else known.plus(more)
@@ -560,6 +563,10 @@ _WHOSE: Final = {
 def _storers(owner: str) -> list[UseName]:
     """Whose stored sessions an owner's are."""
     return [("tenant", tenant_of(owner)), ("subject", owner)]
+
+
+def _is_in_use(held: Held) -> bool:
+    return bool(held.live or held.running or held.making or held.taken_bytes)
 
 
 def _bucket(name: UseName) -> str:

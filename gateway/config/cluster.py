@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _Seconds = Annotated[float, Meta(gt=0, le=3600)]
 MIB: Final = 1024 * 1024
 FilesPlace = Literal["folder", "store", "s3", "file"]
+_ALONE: Final = "single"
 _FILES: Final = ("", "store", "none")
 
 
@@ -56,6 +57,12 @@ class ClusterConfig(Table, frozen=True, kw_only=True):
         return "s3" if self.files.startswith("s3://") else "file"
 
     def contradictions(self, config: Config) -> Iterator[str]:
+        reached = urlsplit(self.url)
+        is_whole = reached.scheme in ("http", "https") and reached.hostname
+        if self.url and (not is_whole or reached.path.strip("/") or reached.query or reached.username):
+            yield "url: write http://HOST:PORT, where the other gateways reach this one"
+        if self.name == _ALONE:
+            yield f"name: {_ALONE} is what a gateway without cluster.url is called; choose another"
         parts = urlsplit(self.files)
         if parts.scheme not in ("", "s3", "file") or (not parts.scheme and self.files not in _FILES):
             yield "files: write store, s3://BUCKET/PREFIX, file:///FOLDER or none"

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,6 +42,7 @@ from gateway.egress.node_http import (
     NodeUnreachable,
 )
 from gateway.errors import GatewayError, OutcomeUnknown, SessionElsewhere
+from gateway.http.frames import FrameSplitter
 from gateway.http.operation import json_response
 from gateway.http.passing import (
     KEPT_BYTES,
@@ -75,7 +77,7 @@ STREAM_SECONDS: Final = 60.0
 HEARTBEAT_SECONDS: Final = 10.0
 SILENT_SECONDS: Final = 35.0
 """Streams say something every ten seconds: a gateway that has not for so long is asked for again."""
-_HEARTBEAT: Final = b": \n\n"
+LOOK_SECONDS: Final = 1.0
 _NO_STREAM: Final = "reach_port"
 """The operation whose streams are an agent's own: nobody knows how to go on with them."""
 _AGAIN: Final = (429, 502, 503)
@@ -471,20 +473,10 @@ class Forwarding:
     async def _bring_frames(self, passed: Passed, answer: NodeAnswer) -> None:
         """Shows a stream to its own end, or to that of the right to read it."""
         answering, permit, task = passed.answering, self._permit_of(passed), asyncio.current_task()
-        frames, clock = answering.relayed(), asyncio.get_running_loop().time
-        with Liveliness(answering, lambda: self._watches.give_up(task)) as alive:
-            while True:
-                part = await answer.part() if permit is None else await _part_while(permit, answer)
-                alive.heard_at = clock()
-                if part is None or (permit is not None and not permit()):
-                    break
-                if not part:
-                    if rest := frames.end():
-                        await answering.show(rest)
-                    break
-                if (whole := frames.feed(part)) and not await answering.show(whole):
-                    if permit is not None and not permit():
-                        break
+        frames = answering.relayed()
+        give_up = functools.partial(self._watches.give_up, task)
+        with Liveliness(answering, give_up) as alive, permitted(permit):
+            await _shown(answer, answering, frames, alive, permit)
         await answering.end()
 
     def _permit_of(self, passed: Passed) -> Permit | None:
@@ -606,16 +598,41 @@ def misdirected(place: Whereabouts, told: Told) -> Response:
     return json_response(body, status=MISDIRECTED, headers={MARK_HEADER: told.mark})
 
 
-async def _part_while(permit: Permit, answer: NodeAnswer) -> bytes | None:
-    """What comes next; None if the permit is lost before."""
+@contextlib.contextmanager
+def permitted(permit: Permit | None) -> Iterator[None]:
+    """A block that is ended, without an error, when the permit is lost."""
     task = asyncio.current_task()
-    before = task.cancelling() if task is not None else 0
+    if permit is None or task is None:
+        yield
+        return
+    before = task.cancelling()
     permit.waits(task)
     try:
-        return await answer.part()
+        yield
     except asyncio.CancelledError:
-        if task is None or not permit.is_cut or task.uncancel() > before:
+        if not permit.is_cut or task.uncancel() > before:
             raise  # somebody else's
-        return None
     finally:
         permit.waits(None)
+
+
+async def _shown(
+    answer: NodeAnswer, answering: Answering, frames: FrameSplitter, alive: Liveliness, permit: Permit | None
+) -> None:
+    """Shows frames to the stream's end. What ends a permit by itself, a time, is looked at once a second."""
+    clock, looks_at = asyncio.get_running_loop().time, 0.0
+    if permit is not None and not permit():
+        return
+    while True:
+        part = await answer.part()
+        alive.heard_at = now = clock()
+        if permit is not None and now >= looks_at:
+            if not permit():
+                return
+            looks_at = now + LOOK_SECONDS
+        if not part:
+            if rest := frames.end():
+                await answering.show(rest)
+            return
+        if whole := frames.feed(part):
+            await answering.show(whole)

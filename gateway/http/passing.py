@@ -186,12 +186,10 @@ class Answering:
         self.frames = frames
         return frames
 
-    async def show(self, frames: bytes) -> bool:
-        """Sends what has passed it; whether that took no time."""
-        if self._line is not None and self._line.write_now(frames):
-            return True
-        await self._send({"type": "http.response.body", "body": frames, "more_body": True})
-        return False
+    async def show(self, frames: bytes) -> None:
+        """Sends what has passed it."""
+        if self._line is None or not self._line.write_now(frames):
+            await self._send({"type": "http.response.body", "body": frames, "more_body": True})
 
     def beat(self, *, every: float = 0.0) -> None:
         """Says that the stream is alive, unless that was said so lately."""

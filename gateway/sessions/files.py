@@ -133,6 +133,7 @@ class SessionFiles:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._cancel_retry()  # the last one may have failed, too
 
     def stop(self) -> None:
         """Nothing more is kept: the session is deleted."""

@@ -412,6 +412,8 @@ class SessionManager:
         if isinstance(found, NodePlace):
             _refuse(found, session_id)
             return None
+        if found is not None:
+            self._services.metrics.claims.labels("asked").inc()
         return found
 
     def _note_moved(self, session: Session, record: SessionRecord) -> None:
@@ -470,6 +472,8 @@ class SessionManager:
 
     async def _store(self, record: SessionRecord, founding: Founding) -> None:
         await self._services.store.sessions.create(record, founding)
+        if self._directory is not None:
+            self._services.metrics.claims.labels("born").inc()
         self._services.quotas.session_stored(record.owner)
         self._services.workers.workspaces.stored(record.key)
 
@@ -520,6 +524,7 @@ class SessionManager:
         count = 0
         while (directory := self._directory) is not None and not self.is_draining:
             records = await directory.claim_open(limit=RECOVERED_AT_ONCE)
+            self._services.metrics.claims.labels("taken_over").inc(len(records))
             if not records:
                 break
             cut = [record for record in records if record.open_turn == 1]

@@ -118,7 +118,9 @@ class Reaper:
             return await store.sessions.expired(now, limit=PURGE_BATCH)
         for session in self._manager.sessions():
             self._let_go(session, now)
-        return await store.directory.claim_expired(now, limit=PURGE_BATCH)
+        claimed = await store.directory.claim_expired(now, limit=PURGE_BATCH)
+        self._services.metrics.claims.labels("expired").inc(len(claimed))
+        return claimed
 
     async def _purge(self) -> None:
         now, store = self._time.ms(), self._services.store

@@ -65,8 +65,8 @@ class HeldStore(Protocol):
         may, which is as much of it as the others leave.
         """
 
-    async def others(self) -> Mapping[HeldName, int]:
-        """What the other gateways hold."""
+    async def standing(self) -> Mapping[HeldName, Granted]:
+        """What this gateway holds, as far as the store knows, and what the others do."""
 
     async def stored(self, names: Collection[UseName]) -> Mapping[UseName, OwnerTotal]:
         """What is stored of these tenants and subjects."""

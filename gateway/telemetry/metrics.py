@@ -85,6 +85,8 @@ class Standing(Struct, kw_only=True):
     is_draining: bool = False
     lease_seconds: float = math.inf
     """Left of its lease on the store; no end if it needs none."""
+    nodes: int = 1
+    """Gateways that share the store."""
 
 
 DOORS: Final = ("gateway", "https", "http", "further")
@@ -92,6 +94,8 @@ DOORS: Final = ("gateway", "https", "http", "further")
 MCP_OUTCOMES: Final = ("answered", "failed", "refused")
 """How a request to an MCP server ends; each has a series from the start."""
 
+CLAIM_REASONS: Final = ("asked", "born", "taken_over", "expired")
+"""Somebody asked for it; it is new; a gateway that died left it in the middle of a turn; its time is over."""
 SPARE_OUTCOMES: Final = ("adopted", "unfit", "died")
 """`unfit`: its session asked for another worker."""
 SNAPSHOT_OUTCOMES: Final = ("taken", "unchanged", "failed")
@@ -245,6 +249,13 @@ class Metrics:
         self.forward_failures = counter(
             "forward_failures", "Times that another gateway could not answer what was passed on.", ("reason",)
         )
+        self.claims = counter("claims", "Sessions that this gateway took, of several.", ("why",))
+        for why in CLAIM_REASONS:
+            self.claims.labels(why)
+        for reason in ("verb", "stream", "socket"):
+            self.forwarded.labels(reason)
+        for reason in ("unreachable", "misdirected", "refused", "lost", "unknown"):
+            self.forward_failures.labels(reason)
         self.fenced = counter("fenced", "Times that this gateway has lost its place at the store.")
         self.errors = counter("errors", "Error answers, by their code.", ("code",))
         self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -495,6 +506,7 @@ def _standing(now: Standing) -> Iterator[Metric]:
     )
     yield _gauge("store_waiting", "Events and writes that wait for a commit.", (), {(): now.store_waiting})
     yield _gauge("draining", "1 while no new work is taken.", (), {(): int(now.is_draining)})
+    yield _gauge("nodes", "Gateways that share the store.", (), {(): now.nodes})
     yield _gauge("lease_seconds_left", "Left of its lease on the store.", (), {(): now.lease_seconds})
 
 

@@ -132,6 +132,20 @@ async def test_what_a_dead_gateway_held_does_not_count(start: Start) -> None:
     assert not await other.start(account(50))
 
 
+async def test_what_the_store_has_lost_is_said_again(start: Start) -> None:
+    """As after a failover to a server that had not heard of it."""
+    one, other, _ = await start(Quota(concurrent_turns=TEN))
+    assert all([await one.start(account(number)) for number in range(TEN)])
+    await one.database.transact(lambda c: c.execute("DELETE FROM held"))
+
+    async def is_known() -> bool:
+        await one.quotas.keep()
+        return bool(await one.database.query(lambda c: c.fetchval("SELECT sum(amount) FROM held")))
+
+    await eventually(is_known)
+    assert not await other.start(account(50))
+
+
 async def test_a_start_that_is_given_up_holds_nothing(start: Start) -> None:
     one, other, _ = await start(Quota(concurrent_turns=1))
     for number in range(10):
@@ -186,6 +200,23 @@ async def test_each_hears_what_the_others_hold_and_used(start: Start) -> None:
         await node.quotas.keep()
     with pytest.raises(QuotaExceeded):
         other.quotas.take_message(account(1), session_bytes=0)
+
+
+async def test_what_others_store_counts_for_who_has_something_here(start: Start) -> None:
+    one, _, _ = await start(Quota(stored_bytes=100))
+    insert = (
+        "INSERT INTO sessions (key, owner, session_id, agent, created_at, last_active_at, stored_bytes)"
+        " VALUES ($1, $2, $1, 'a', 1, 1, 60)"
+    )
+    for owner in ("acme/p1", "acme/p2", "acme0/p1"):
+        await one.database.transact(lambda c, owner=owner: c.execute(insert, owner, owner))  # type: ignore[misc]
+    assert await one.start(account(1))
+    one.quotas.take_message(account(1), session_bytes=0)
+    await one.quotas.keep()
+    held = one.quotas.of_tenant("acme")[1]
+    assert (held.stored, held.stored_bytes) == (2, 120)
+    with pytest.raises(QuotaExceeded):
+        one.quotas.take_message(account(1), session_bytes=0)
 
 
 async def _held(*nodes: Node) -> tuple[int, ...]:

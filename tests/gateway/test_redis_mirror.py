@@ -13,13 +13,17 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import pytest
 import pytest_asyncio
 
 from gateway.apps.shopping_assistant.layout import owner_hash
-from gateway.apps.shopping_assistant.redis_server import examine
+from gateway.apps.shopping_assistant.redis_server import RedisServer, Script, examine
+from gateway.apps.shopping_assistant.remembered import ShopMemory
 from gateway.config.file import shown
+from gateway.errors import SessionElsewhere
 from tests.certificates import Authority
 from tests.inside import GatewayInside, gateway_inside
+from tests.patience import soon
 from tests.scrapes import scrape
 from tests.shared import SHARED, ask, eventually
 from tests.valkey import Valkey, needed, valkey
@@ -183,6 +187,32 @@ async def test_names_with_an_owner_are_there_for_both(server: Valkey, tmp_path: 
         assert len(await server.cli("KEYS *", database=database)) == 4
 
 
+async def test_the_messages_of_a_session_elsewhere_are_left_to_that_gateway(
+    server: Valkey, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = next(_databases)
+
+    async def elsewhere(*_: object) -> list[Any]:
+        raise SessionElsewhere(node=2, url="http://10.0.0.5:8081")
+
+    async with gateway_inside(tmp_path, config=settings(server.url(database))) as gateway:
+        await query(gateway.http, "far")
+        before = await shows(server, "far", 2, database=database)
+        monkeypatch.setattr(ShopMemory, "messages", elsewhere)
+        await ask(gateway.http, "POST", PREFIX + "/session/far/preferences", {"diet": "vegan"})
+
+        async def is_told() -> bool:
+            return "vegan" in await server.cli("GET session:far:info", database=database)
+
+        await eventually(is_told)
+        info = json.loads(await server.cli("GET session:far:info", database=database))
+        assert info["conversation_count"] == 2
+        assert await shows(server, "far", 2, database=database) == before
+        monkeypatch.undo()
+        await query(gateway.http, "far", "show me rice")
+        assert (await shows(server, "far", 4, database=database))[2:] == before
+
+
 async def test_a_gateway_does_without_and_catches_up(tmp_path: pathlib.Path) -> None:
     needed()
     async with (
@@ -227,6 +257,22 @@ async def test_a_server_that_is_killed_under_load_costs_nothing(tmp_path: pathli
             listed = await shows(server, name, 10)
             assert listed == (await data(gateway, f"/session/{name}/conversation"))["conversation"][::-1]
 
+        before = logged(gateway, "nothing is mirrored to Redis")
+        await server.kill()  # what is then to be written once is not forgotten
+        path = f"{PREFIX}/session/{names[0]}/preferences"
+        assert (await ask(gateway.http, "POST", path, {"diet": "vegan"})).status == 200
+
+        async def is_said() -> bool:
+            return logged(gateway, "nothing is mirrored to Redis") > before
+
+        await eventually(is_said)
+        await server.start()
+
+        async def is_told() -> bool:
+            return "vegan" in (await server.cli(f"GET session:{names[0]}:info") or "")
+
+        await eventually(is_told)
+
 
 async def shows_anything(server: Valkey) -> None:
     async def has() -> bool:
@@ -260,6 +306,24 @@ async def test_a_server_that_stands_still_delays_nobody(tmp_path: pathlib.Path) 
         await shows(server, "still", 12)
         assert "vegan" in await server.cli("GET session:once:info")  # of which nothing was said again
         assert slowest < QUICK_SECONDS, slowest
+
+
+async def test_who_waits_for_the_server_can_be_ended_at_any_moment(server: Valkey) -> None:
+    """Else a gateway that ends might wait for ever: the library loses cancellations with Python 3.11."""
+    redis = RedisServer(server.url(next(_databases)))
+
+    async def write_for_ever() -> None:
+        while True:
+            await redis.run([Script("return 1", ["a"], [1])])
+
+    await redis.look()
+    for number in range(60):
+        writing = asyncio.create_task(write_for_ever())
+        await asyncio.sleep(0.001 * (number % 7))
+        writing.cancel()
+        await soon(asyncio.wait([writing]), 5)
+        assert writing.cancelled()
+    await redis.close()
 
 
 async def test_a_full_server_and_one_that_drops_keys_are_said_once(tmp_path: pathlib.Path) -> None:

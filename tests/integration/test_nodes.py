@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pathlib
 import sys
 import time
@@ -98,9 +99,30 @@ async def test_one_that_stands_still_is_replaced_and_does_no_harm_when_it_goes_o
         after = await log_of(nodes, session)
         assert after[: len(before)] == before, "nothing was written between"
         await nodes.stop(0)
-        await nodes.start(0)
+        back = await nodes.start(0)
         answer = await ask(nodes[0].http, "GET", f"/api/state?session_id={session}")
         assert [message["content"] for message in answer.body["messages"]][-2:][0] == "another"
+
+        listed = await command(nodes, "nodes")
+        assert [line.split()[:2] for line in listed[1:]] == [["node-0", "up"], ["node-1", "up"]]
+        assert await command(nodes, "sessions", "where", session) == [
+            f"{session}: node-1 at {nodes.urls[1]}, which answers in it now"
+        ]
+        assert "the others take over" in (await command(nodes, "nodes", "fence", "node-0"))[0]
+        assert await soon(back.process.wait(), 30) == 1
+        await nodes.stop(0)
+
+
+async def command(nodes: Nodes, *words: str) -> list[str]:
+    """What a command says, which asks no gateway but their database."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *words),
+        env={**os.environ, "AGENT_GATEWAY_STORE": nodes.database},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said
+    return said.decode().splitlines()
 
 
 async def until_answered(asks: Callable[[], Awaitable[bool]]) -> None:

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pathlib
+import sys
 import time
 from collections.abc import AsyncIterator
+from typing import Final
 
 import pytest
 import pytest_asyncio
 
 from tests.nodes import LEASE_SECONDS, Nodes, running_nodes
-from tests.shared import SHARED, ask, fresh_id
+from tests.shared import SHARED, ask, free_port, fresh_id
 from tests.streams import StreamReader, open_stream
 
 pytestmark = SHARED
+SERVED: Final = pathlib.Path(__file__).parent.parent / "served.py"
+CONFIG: Final = f"""
+[server]
+ports_host = "none"
+[agents.served]
+command = {json.dumps([sys.executable, "-I", str(SERVED)])}
+readable = ["{SERVED}"]
+network = "shared"
+[sessions]
+park_after_seconds = 0
+"""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nodes]:
-    async with running_nodes(tmp_path_factory.mktemp("nodes"), 2) as running:
+    async with running_nodes(tmp_path_factory.mktemp("nodes"), 2, config=CONFIG) as running:
         yield running
 
 
@@ -55,6 +69,26 @@ async def test_every_request_may_go_to_any_node(nodes: Nodes) -> None:
     for number in (0, 1):
         answer = await ask(nodes[number].http, "DELETE", f"/api/sessions/{session_id}")
         assert answer.status == 404
+
+
+async def test_a_preview_of_an_agents_server_opens_at_any_node(nodes: Nodes) -> None:
+    """Its address is a secret that one node knows."""
+    session_id, port = fresh_id(), free_port()
+    await nodes[0].post("/api/sessions", {"session_id": session_id, "agent": "served"}, status=201)
+    await nodes[0].chat(session_id, f"127.0.0.1 {port}")
+    navigating = {"Sec-Fetch-Mode": "navigate"}
+    asked = f"/api/sessions/{session_id}/ports/{port}/page"
+    async with nodes[1].http.get(asked, headers=navigating, allow_redirects=False) as answer:
+        at = answer.headers["Location"]
+    for number in (0, 1):
+        async with nodes[number].http.get(at, headers={"Origin": "null"}) as answer:
+            assert answer.status == 200, await answer.text()
+            assert answer.headers.getall("Access-Control-Allow-Origin") == ["*"]
+        async with nodes[number].http.get(at[:-8] + "00000000/page") as answer:
+            assert answer.status == 404
+        async with nodes[number].http.ws_connect(at.replace("/page", "/socket")) as socket:
+            await socket.send_str("x")
+            assert await socket.receive_str() == "x"
 
 
 async def test_who_asks_hardly_notices_that_a_node_is_dead(tmp_path: pathlib.Path) -> None:

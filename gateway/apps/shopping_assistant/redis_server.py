@@ -61,6 +61,8 @@ class RedisServer:
         self._url = url.replace("valkey", "redis", 1) if url.startswith("valkey") else url
         self._library: Any = None
         self._client: Any = None
+        self._calls: set[asyncio.Future[Any]] = set()
+        """Those under way."""
 
     async def look(self) -> ServerFacts:
         """Asks what it is, and so whether it is there. Raises RedisFailed."""
@@ -91,13 +93,34 @@ class RedisServer:
     async def close(self) -> None:
         """Lets go of the connections."""
         if self._client is not None:
-            with contextlib.suppress(Exception):
-                await self._client.aclose()
+            with contextlib.suppress(RedisFailed):
+                await self._call(lambda client: client.aclose())
 
     async def _call(self, act: Any) -> Any:
+        """Calls the library in a task of its own: with Python 3.11, a cancellation inside of it may get lost
+        (its `asyncio.wait_for`), and who waits here is to be ended whenever that is asked for.
+        """
+        calling = asyncio.ensure_future(self._acted(act))
+        self._calls.add(calling)
+        calling.add_done_callback(self._done)
         try:
-            async with asyncio.timeout(CALL_SECONDS):
-                return await act(await self._opened())
+            done, _ = await asyncio.wait([calling], timeout=CALL_SECONDS)
+        except asyncio.CancelledError:
+            calling.cancel()
+            raise
+        if not done:
+            calling.cancel()
+            raise RedisFailed("it does not answer")
+        return calling.result()
+
+    def _done(self, calling: asyncio.Future[Any]) -> None:
+        self._calls.discard(calling)
+        if not calling.cancelled():
+            calling.exception()  # which nobody may be there to hear
+
+    async def _acted(self, act: Any) -> Any:
+        try:
+            return await act(await self._opened())
         except TimeoutError:
             raise RedisFailed("it does not answer") from None
         except RedisFailed:

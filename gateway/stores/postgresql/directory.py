@@ -136,7 +136,7 @@ class PostgresqlDirectory:
 
     async def bury(self, row: NodeRow) -> bool:
         try:
-            return await nodes.bury(self._connect, row)
+            return await nodes.bury(self._connect, row.id, beat=row.beat)
         except OF_THE_DRIVER as error:
             raise worded(error) from error
 

@@ -41,15 +41,21 @@ _ASK: Final = (
     " ON CONFLICT (scope, name, what, node) DO UPDATE SET amount = excluded.amount)"
     " SELECT scope, name, what, amount, others FROM g"
 )
-_OTHERS: Final = (
-    "SELECT scope, h.name, what, sum(amount)::bigint FROM held AS h JOIN nodes AS n ON n.id = h.node"
-    " WHERE h.node <> $1 GROUP BY scope, h.name, what"
+_STANDING: Final = (
+    "SELECT scope, h.name, what, coalesce(sum(amount) FILTER (WHERE h.node = $1), 0)::bigint,"
+    " coalesce(sum(amount) FILTER (WHERE h.node <> $1), 0)::bigint"
+    " FROM held AS h JOIN nodes AS n ON n.id = h.node WHERE what IN ('live', 'running', 'making')"
+    " GROUP BY scope, h.name, what"
 )
 _OF_DEAD: Final = "DELETE FROM held WHERE NOT EXISTS (SELECT FROM nodes WHERE id = held.node)"
 _TOTALS: Final = (
-    "SELECT w.scope, w.name, count(s.id), coalesce(sum(s.stored_bytes), 0)::bigint"
-    " FROM unnest($1::text[], $2::text[]) AS w (scope, name) LEFT JOIN sessions AS s ON s.owner = w.name OR"
-    " (w.scope = 'tenant' AND s.owner > w.name || '/' AND s.owner < w.name || '0') GROUP BY 1, 2"
+    "SELECT w.scope, w.name, t.* FROM unnest($1::text[], $2::text[]) AS w (scope, name),"
+    " LATERAL (SELECT count(*), coalesce(sum(s.stored_bytes), 0)::bigint FROM sessions AS s"
+    " WHERE w.scope = 'subject' AND s.owner = w.name"
+    " UNION ALL SELECT count(*), coalesce(sum(s.stored_bytes), 0)::bigint FROM sessions AS s"
+    " WHERE w.scope = 'tenant' AND s.owner > w.name || '/' AND s.owner < w.name || '0')"
+    " AS t (sessions, bytes)"
+    " WHERE t.sessions > 0"
 )
 
 
@@ -106,25 +112,26 @@ class PostgresqlHeld:
 
     async def ask(self, wanted: Mapping[HeldName, Wanted]) -> Mapping[HeldName, Granted]:
         names = sorted(wanted)
-        locks = ["\n".join(name) for name in names]
+        locks = ["\n".join(name) for name in names if wanted[name].allowed]
         columns = [[name[number] for name in names] for number in range(3)]
         amounts = [[wanted[name][number] for name in names] for number in range(2)]
 
         async def act(connection: Statements) -> Mapping[HeldName, Granted]:
-            await connection.execute(_LOCK, locks)
+            if locks:
+                await connection.execute(_LOCK, locks)
             rows = await connection.fetch(_ASK, self._node(), *columns, *amounts)
             return {HeldName(*tuple(row)[:3]): Granted(row[3], row[4]) for row in rows}
 
         found: Mapping[HeldName, Granted] = await self._database.transact(act)
         return found
 
-    async def others(self) -> Mapping[HeldName, int]:
-        async def act(connection: Statements) -> dict[HeldName, int]:
+    async def standing(self) -> Mapping[HeldName, Granted]:
+        async def act(connection: Statements) -> dict[HeldName, Granted]:
             await connection.execute(_OF_DEAD)
-            rows = await connection.fetch(_OTHERS, self._node())
-            return {HeldName(*tuple(row)[:3]): row[3] for row in rows}
+            rows = await connection.fetch(_STANDING, self._node())
+            return {HeldName(*tuple(row)[:3]): Granted(row[3], row[4]) for row in rows}
 
-        found: dict[HeldName, int] = await self._database.transact(act)
+        found: dict[HeldName, Granted] = await self._database.transact(act)
         return found
 
     async def stored(self, names: Collection[UseName]) -> Mapping[UseName, OwnerTotal]:

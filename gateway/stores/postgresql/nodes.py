@@ -15,7 +15,6 @@ from typing import Any, Final
 from gateway.stores.directory import ALONE, Newcomer, Node, NodeAdmission, NodeLoad, NodesSeen
 from gateway.stores.postgresql.schema import has_table
 from gateway.stores.postgresql.statements import changed
-from gateway.stores.sightings import NodeRow
 
 LOOK_SECONDS: Final = 0.1
 """How often who waits looks."""
@@ -54,7 +53,7 @@ _BEAT: Final = (
     f" worker_limit = $5 WHERE id = $1 RETURNING id) SELECT {', '.join(_COLUMNS)},"
     " (SELECT changes FROM cluster) AS changes, EXISTS (SELECT FROM mine) AS is_mine FROM nodes ORDER BY name"
 )
-_DELETE: Final = "DELETE FROM nodes WHERE id = $1 AND beat = $2"
+_DELETE: Final = "DELETE FROM nodes WHERE id = $1 AND ($2::bigint IS NULL OR beat = $2)"
 _END_THOSE_BEFORE: Final = "SELECT pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1)) AS b (pid)"
 
 
@@ -94,12 +93,12 @@ async def entering(connection: Any) -> AsyncIterator[None]:
         yield
 
 
-async def bury(connect: Callable[[], Awaitable[Any]], row: NodeRow) -> bool:
+async def bury(connect: Callable[[], Awaitable[Any]], node: int, *, beat: int | None = None) -> bool:
     """Removes a row, if it still has this beat; what its gateway has not committed by then is undone."""
     connection = await connect()
     try:
         pid = await connection.fetchval("SELECT pg_backend_pid()")
-        deleting = asyncio.ensure_future(connection.execute(_DELETE, row.id, row.beat))
+        deleting = asyncio.ensure_future(connection.execute(_DELETE, node, beat))
         while not (await asyncio.wait([deleting], timeout=UNDER_WAY_SECONDS))[0]:
             other = await connect()
             try:
@@ -138,7 +137,7 @@ class SeveralNodes:
         while True:
             rows = await rows_of(connection)
             for dead in admission.look(rows, at=time.monotonic()):
-                await bury(self._connect, dead.row)
+                await bury(self._connect, dead.id, beat=dead.beat)
             if not admission.in_the_way(rows):
                 sent = time.monotonic()
                 node = await self._insert(connection, place, migrate, admission)

@@ -257,6 +257,22 @@ async def test_a_server_that_is_killed_under_load_costs_nothing(tmp_path: pathli
             listed = await shows(server, name, 10)
             assert listed == (await data(gateway, f"/session/{name}/conversation"))["conversation"][::-1]
 
+        before = logged(gateway, "nothing is mirrored to Redis")
+        await server.kill()  # what is then to be written once is not forgotten
+        path = f"{PREFIX}/session/{names[0]}/preferences"
+        assert (await ask(gateway.http, "POST", path, {"diet": "vegan"})).status == 200
+
+        async def is_said() -> bool:
+            return logged(gateway, "nothing is mirrored to Redis") > before
+
+        await eventually(is_said)
+        await server.start()
+
+        async def is_told() -> bool:
+            return "vegan" in (await server.cli(f"GET session:{names[0]}:info") or "")
+
+        await eventually(is_told)
+
 
 async def shows_anything(server: Valkey) -> None:
     async def has() -> bool:

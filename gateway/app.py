@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -27,11 +28,11 @@ from gateway.http.application import application, document
 from gateway.http.door_routes import through
 from gateway.http.forwarding import Forwarding, Watches
 from gateway.http.gate import Gate
-from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
-from gateway.maintenance.lock import DataLock, mark_of
+from gateway.maintenance.lock import DataLock, mark_of, refuse_half_restored
 from gateway.models.ledger import ledger_of
 from gateway.server.nodes_listener import NodesDoor
+from gateway.server.succession import Predecessor
 from gateway.sessions.host import MCP_PATH
 from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
@@ -60,12 +61,16 @@ class Gateway:
         config: Config,
         *,
         reread: Callable[[], Config] | None = None,
+        predecessor: Predecessor | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = clocks.wall_ms,
     ) -> None:
-        """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
+        """`reread` reads the configuration anew for a reload; `predecessor` is the gateway whose place it
+        takes; `monotonic` and `wall_ms` are the clock.
+        """
         self.failed = asyncio.Event()
         """Set when it cannot go on; the server then ends it."""
+        self.predecessor = predecessor
         clock = Clock(monotonic, wall_ms)
         metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
@@ -178,12 +183,7 @@ class Gateway:
             layers=[self._forwarding] if config.cluster.url else [],
         )
         if config.cluster.url:
-            self.nodes_door = NodesDoor(
-                self.app,
-                own=lambda: self.own_node(),
-                tickets=self.node_tickets,
-                is_standing=self._standing_elsewhere,
-            )
+            self.nodes_door = self._nodes_door()
         self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
     @property
@@ -191,10 +191,29 @@ class Gateway:
         """The configuration as it is now."""
         return self.services.config
 
+    def meet_other(self) -> NodesDoor:
+        """Passes requests on, from now on, to the gateway of this data directory whose place it takes, or
+        that takes its own; the door for what that one passes on.
+        """
+        if self.nodes_door is None:
+            self.app.put_inside(self._forwarding)
+            self.nodes_door = self._nodes_door()
+        return self.nodes_door
+
+    def _nodes_door(self) -> NodesDoor:
+        return NodesDoor(
+            self.app,
+            own=lambda: self.own_node(),
+            tickets=self.node_tickets,
+            is_standing=self._standing_elsewhere,
+        )
+
     def own_node(self) -> int:
-        """The id of this gateway's row, where several share a store."""
+        """What other gateways call this one: the id of its row where several share a store, else its
+        process.
+        """
         directory = self.services.store.directory
-        return 0 if directory is None else directory.node
+        return os.getpid() if directory is None else directory.node
 
     def _forwarding(self, app: ASGIApp) -> Forwarding:
         return Forwarding(
@@ -300,6 +319,8 @@ class Gateway:
         """Opens the parts in order and closes them in reverse."""
         services, store = self.services, self.services.store
         async with contextlib.AsyncExitStack() as stack:
+            if self.predecessor is not None:
+                self.lock.share(self.predecessor.lock_fd)
             self.lock.take()
             stack.callback(self.lock.release)
             refuse_half_restored(self.config.data_path)
@@ -307,7 +328,7 @@ class Gateway:
             self.audit.open()
             stack.callback(self.audit.close)
             stack.push_async_callback(asyncio.to_thread, services.tracer.close)
-            await self.workers.clear()
+            await self.workers.clear(has_predecessor=self.predecessor is not None)
             if self.membership is not None:
                 stack.callback(self.membership.leave)
             await store.open()
@@ -320,6 +341,7 @@ class Gateway:
             self.services.current.config = self.auth.kept_tenants.over(self.config)
             stack.push_async_callback(self.auth.close)
             taken, decide = await store.sessions.taken_uids(), self.sessions.decide_networks
+            taken |= self.predecessor.uids if self.predecessor is not None else set()
             await stack.enter_async_context(
                 self.workers.running(self.config, taken_uids=taken, decide=decide)
             )
@@ -329,7 +351,9 @@ class Gateway:
             stack.push_async_callback(self.node_http.close)
             services.observers.add(*await keepers(store.tables, running=self.applications))
             await stack.enter_async_context(self.added.lifespan())
-            await stack.enter_async_context(self.sessions.running(self.tasks))
+            await stack.enter_async_context(
+                self.sessions.running(self.tasks, has_predecessor=self.predecessor is not None)
+            )
             stack.push_async_callback(self.auth.keep)
             runs = {
                 "disk alarm": self.disk.look_for_ever,

@@ -44,6 +44,13 @@ def document(operations: Sequence[Operation], *, version: str) -> Route:
 class GatewayApplication(Starlette):
     """Starlette without its own layers for errors: the guard, which is outside, has the words for all."""
 
+    def put_inside(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Has one more layer between the guard and the routes, for requests that come from now on."""
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        assert isinstance(self.middleware_stack, Guard)  # noqa: S101 - the outermost
+        self.middleware_stack.put_inside(layer)
+
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = self.router
         for middleware, args, kwargs in reversed(self.user_middleware):
@@ -64,7 +71,7 @@ def application(
     monotonic: Callable[[], float],
     check_place: Callable[[], None],
     layers: Sequence[Callable[[ASGIApp], ASGIApp]] = (),
-) -> Starlette:
+) -> GatewayApplication:
     """The routes, the first that fits before the others, behind the guard. `check_place` raises if nothing
     may be changed now. `layers` are between the guard and the routes.
     """

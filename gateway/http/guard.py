@@ -149,6 +149,10 @@ class Guard:
         self._own_hosts: set[str] = set()
         """Hosts that were found to be the gateway's, by this configuration."""
 
+    def put_inside(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Has one more layer between this one and the routes, for requests that come from now on."""
+        self._app = layer(self._app)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)

@@ -18,6 +18,8 @@ from msgspec import Struct
 from gateway.errors import StoreFailed
 
 LOCK_NAME: Final = "gateway.lock"
+UNFINISHED_NAME: Final = "restore.unfinished"
+"""In the data directory while a restore moves things; no gateway starts beside it."""
 
 
 _MARK_NAME: Final = "node.mark"
@@ -48,10 +50,21 @@ class DataLock:
         self._path = data_path / LOCK_NAME
         self._fd = -1
 
+    @property
+    def fd(self) -> int:
+        """Its descriptor; whoever has a copy of it holds the lock, too. -1: it was not taken."""
+        return self._fd
+
+    def share(self, fd: int) -> None:
+        """Holds the lock together with the gateway that passed this descriptor of it."""
+        self._fd = fd
+
     def take(self) -> None:
         """Raises StoreFailed, naming the holder, if another gateway has the directory, or if it
-        cannot be used.
+        cannot be used. Nothing to do if it is shared.
         """
+        if self._fd >= 0:
+            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -103,3 +116,9 @@ def is_held(data_path: pathlib.Path) -> bool:
         return True
     lock.release()
     return False
+
+
+def refuse_half_restored(data_path: pathlib.Path) -> None:
+    """Raises StoreFailed if a restore was cut in the middle."""
+    if (data_path / UNFINISHED_NAME).exists():
+        raise StoreFailed(f"A restore into {data_path} was cut short: run agent-gateway restore again.")

@@ -87,6 +87,8 @@ class SessionManager:
         self._arrivals: dict[SessionKey, set[asyncio.Future[None]]] = {}
         self._looking: asyncio.Task[None] | None = None
         """Asks where those sessions are that somebody waits for."""
+        self.succession: Directory | None = None
+        """Who has which session while one gateway takes the place of another on this machine."""
         self._tasks = asyncio.TaskGroup()
         limits = services.config.limits
         self._rates = TokenBuckets(
@@ -116,6 +118,11 @@ class SessionManager:
         with self._lock:
             return list(self._sessions.values())
 
+    def names(self) -> set[SessionKey]:
+        """Those in the map, and those that are about to enter it."""
+        with self._lock:
+            return self._sessions.keys() | self._opening.keys()
+
     def get(self, owner: str, session_id: str) -> Session | None:
         """The session in the map under this name."""
         with self._lock:
@@ -127,23 +134,23 @@ class SessionManager:
             return self._by_key.get(key)
 
     @property
-    def _directory(self) -> Directory | None:
+    def directory(self) -> Directory | None:
         """Who has which session; None if this gateway has all."""
-        return self._services.store.directory
+        return self.succession or self._services.store.directory
 
     async def here(self, owner: str, session_id: str) -> Session | None:
         """The session in the map under this name; None if no gateway has it in memory. Raises
         SessionElsewhere.
         """
         session = self.get(owner, session_id)
-        if session is None and (directory := self._directory) is not None:
+        if session is None and (directory := self.directory) is not None:
             _refuse(await directory.holder(owner, session_id), session_id)
         return session
 
     async def here_by_key(self, key: str) -> Session | None:
         """The same by internal key."""
         session = self.by_key(key)
-        if session is None and (directory := self._directory) is not None:
+        if session is None and (directory := self.directory) is not None:
             _refuse(await directory.holder_of_key(key))
         return session
 
@@ -182,7 +189,7 @@ class SessionManager:
         session = self.get(record.owner, record.session_id)
         if session is not None:
             return session.state
-        is_answering = self._directory is not None and record.open_turn == 1
+        is_answering = self.directory is not None and record.open_turn == 1
         return SessionState.RUNNING if is_answering else SessionState.PARKED
 
     def _reserve(self, name: SessionKey) -> Session | asyncio.Future[Session] | None:
@@ -295,7 +302,7 @@ class SessionManager:
     @property
     def _founded_elsewhere(self) -> tuple[type[SessionExists], ...]:
         """What a new session ends with if another gateway founded one of its name at the same moment."""
-        return () if self._directory is None else (SessionExists,)
+        return () if self.directory is None else (SessionExists,)
 
     async def _is_founded(self, session: Session) -> bool:
         """Waits until a session is stored; False, once it has left, if another gateway was faster. Raises
@@ -406,7 +413,7 @@ class SessionManager:
 
     async def _claimed(self, owner: str, session_id: str) -> SessionRecord | None:
         """The record of a session, which is this gateway's from now on. Raises SessionElsewhere."""
-        if (directory := self._directory) is None:
+        if (directory := self.directory) is None:
             return await self._services.store.sessions.find(owner, session_id)
         found = await directory.claim(owner, session_id)
         if isinstance(found, NodePlace):
@@ -472,7 +479,7 @@ class SessionManager:
 
     async def _store(self, record: SessionRecord, founding: Founding) -> None:
         await self._services.store.sessions.create(record, founding)
-        if self._directory is not None:
+        if self.directory is not None:
             self._services.metrics.claims.labels("born").inc()
         self._services.quotas.session_stored(record.owner)
         self._services.workers.workspaces.stored(record.key)
@@ -510,9 +517,12 @@ class SessionManager:
                 self._services.workers.workspaces.stored(key)
             else:
                 await self._erase_files(key)
-        if self._directory is not None:
-            return await self.take_over()
-        records = await self._services.store.sessions.with_open_turn()
+        return await self.end_cut_turns() if self.directory is None else await self.take_over()
+
+    async def end_cut_turns(self) -> int:
+        """Ends the turns that are open in the store although nobody runs them; how many."""
+        found = await self._services.store.sessions.with_open_turn()
+        records = [record for record in found if self.by_key(record.key) is None]
         for start in range(0, len(records), RECOVERED_AT_ONCE):
             await self._end_cut_turns(records[start : start + RECOVERED_AT_ONCE])
         return len(records)
@@ -522,7 +532,7 @@ class SessionManager:
         else has taken over; how many. Raises StoreFailed.
         """
         count = 0
-        while (directory := self._directory) is not None and not self.is_draining:
+        while (directory := self.directory) is not None and not self.is_draining:
             records = await directory.claim_open(limit=RECOVERED_AT_ONCE)
             self._services.metrics.claims.labels("taken_over").inc(len(records))
             if not records:
@@ -554,7 +564,7 @@ class SessionManager:
     async def newest(self, owner: str) -> str | None:
         """The id of the session that the owner created last and still has."""
         known = self._newest.get(owner)
-        if self._directory is None and known is not None and self.get(owner, known) is not None:
+        if self.directory is None and known is not None and self.get(owner, known) is not None:
             return known
         record = await self._services.store.sessions.newest(owner)
         return None if record is None else record.session_id
@@ -604,7 +614,7 @@ class SessionManager:
         """Raises SessionElsewhere if another gateway has a session; of the owner's newest if it has no id."""
         if session_id is not None:
             await self.here(owner, session_id)
-        elif (directory := self._directory) is not None:
+        elif (directory := self.directory) is not None:
             found = await directory.holders([(owner, "")])
             _refuse(found.get((owner, "")))
 
@@ -682,7 +692,7 @@ class SessionManager:
 
     async def release(self, key: str) -> None:
         """Other gateways may have a session from now on; if the store cannot write, once this one ends."""
-        if (directory := self._directory) is not None:
+        if (directory := self.directory) is not None:
             try:
                 await directory.release(key)
             except GatewayError as error:
@@ -765,7 +775,7 @@ class SessionManager:
         while not has_come() and not self.is_draining:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._arrivals.setdefault(name, set()).add(future)
-            if self._directory is not None and (self._looking is None or self._looking.done()):
+            if self.directory is not None and (self._looking is None or self._looking.done()):
                 self._looking = self._tasks.create_task(self._look_elsewhere(), name="where sessions are")
             try:
                 await future
@@ -776,7 +786,7 @@ class SessionManager:
 
     async def _look_elsewhere(self) -> None:
         """Until nobody waits: asks for all of them at once which sessions another gateway has now."""
-        while self._arrivals and (directory := self._directory) is not None:
+        while self._arrivals and (directory := self.directory) is not None:
             try:
                 found = await directory.holders(list(self._arrivals))
             except GatewayError:
@@ -786,6 +796,12 @@ class SessionManager:
                     if not future.done():
                         future.set_exception(_elsewhere(place, name[1]))
             await asyncio.sleep(ELSEWHERE_SECONDS)
+
+    def succeed(self, succession: Directory) -> None:
+        """What it says another gateway of this directory has is that one's from now on."""
+        self.succession = succession
+        for name in list(self._arrivals):
+            self._ring(name)  # so that those who wait look there
 
     def _begin_to_drain(self) -> None:
         self.is_draining = True

@@ -237,8 +237,10 @@ class Sessions:
         return found
 
     @contextlib.asynccontextmanager
-    async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
-        """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
+    async def running(self, tasks: BackgroundTasks, *, has_predecessor: bool = False) -> AsyncIterator[None]:
+        """Recovers those that the end of the last gateway cut; leaving ends every session's worker.
+        `has_predecessor`: it has not ended; `begin` and `inherited` come later.
+        """
         await self.services.egress.open()
         await asyncio.to_thread(self._folder.open, is_empty=self._is_in_memory)
         await self.services.snapshots.open()
@@ -250,21 +252,48 @@ class Sessions:
             self.manager,
             contextlib.aclosing(self.repositories),
         ):
-            await self.forks.recover()
-            await self.releaser.open()
-            if recovered := await self.manager.recover():
-                log.warning("%d turns were cut by the end of the last gateway", recovered)
-            async with tasks.running(
-                {
-                    "reaper": self.reaper.reap_for_ever,
-                    "parker": self.reaper.park_for_ever,
-                    "budgets": self.releaser.run,
-                    "workspaces": self.repositories.keep_for_ever,
-                    "loop lag": LoopLag(self.services).run,
-                    "spares": self.spares.keep_for_ever,
-                    "search": Indexer(self.services.store.search, self.services.monotonic).run,
-                    "memory": self.services.slots.watch_memory,
-                    **self._of_several(),
-                }
-            ):
+            if not has_predecessor:
+                await self.forks.recover()
+                await self.releaser.open()
+                if recovered := await self.manager.recover():
+                    log.warning("%d turns were cut by the end of the last gateway", recovered)
+            runs = {
+                **self._of_several(),
+                "parker": self.reaper.park_for_ever,
+                "loop lag": LoopLag(self.services).run,
+                "memory": self.services.slots.watch_memory,
+            }
+            async with tasks.running(runs), contextlib.AsyncExitStack() as self._beside:
+                if not has_predecessor:
+                    await self.begin(tasks)
+                    await self.index(tasks)
                 yield
+
+    async def begin(self, tasks: BackgroundTasks) -> None:
+        """Does from now on what only one gateway of a directory does."""
+        runs = {
+            "reaper": self.reaper.reap_for_ever,
+            "budgets": self.releaser.run,
+            "workspaces": self.repositories.keep_for_ever,
+            "spares": self.spares.keep_for_ever,
+        }
+        await self._beside.enter_async_context(tasks.running(runs))
+
+    async def rest(self) -> None:
+        """Does none of that any more, and builds no index: a successor does."""
+        await self._beside.aclose()
+
+    async def index(self, tasks: BackgroundTasks) -> None:
+        """Builds the index of searches from now on. As long as another gateway writes, too, a search reads
+        what has none.
+        """
+        indexer = Indexer(self.services.store.search, self.services.monotonic)
+        await self._beside.enter_async_context(tasks.running({"search": indexer.run}))
+
+    async def inherited(self, tasks: BackgroundTasks) -> None:
+        """The predecessor has ended: everything is this gateway's. Raises StoreFailed."""
+        self.manager.succession = None
+        await self.releaser.open()
+        if cut := await self.manager.end_cut_turns():
+            log.warning("%d turns were cut by the end of the predecessor", cut)
+        await self.index(tasks)

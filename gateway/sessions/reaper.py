@@ -114,11 +114,11 @@ class Reaper:
         this one's then, and each gateway purges others.
         """
         store = self._services.store
-        if store.directory is None:
+        if (directory := self._manager.directory) is None:
             return await store.sessions.expired(now, limit=PURGE_BATCH)
         for session in self._manager.sessions():
             self._let_go(session, now)
-        claimed = await store.directory.claim_expired(now, limit=PURGE_BATCH)
+        claimed = await directory.claim_expired(now, limit=PURGE_BATCH)
         self._services.metrics.claims.labels("expired").inc(len(claimed))
         return claimed
 

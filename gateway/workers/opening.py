@@ -44,9 +44,12 @@ class Workers:
         self.trimmer = Trimmer()
         self.memory = MemoryMeter()
 
-    async def clear(self) -> None:
-        """Ends what a gateway before has left, and makes the directory of the sessions. Raises OSError."""
-        self._metrics.orphans.inc(await asyncio.to_thread(orphans.sweep, self._config.data_path))
+    async def clear(self, *, has_predecessor: bool = False) -> None:
+        """Ends what a gateway before has left, unless it runs still and has work to do, and makes the
+        directory of the sessions. Raises OSError.
+        """
+        if not has_predecessor:
+            self._metrics.orphans.inc(await asyncio.to_thread(orphans.sweep, self._config.data_path))
         self.workspaces.open()
 
     @contextlib.asynccontextmanager

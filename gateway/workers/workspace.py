@@ -182,6 +182,11 @@ class Workspaces:
         is_in_range = workers.first_uid <= uid <= workers.first_uid + workers.uid_count
         return self.has_uids and (is_in_range or uid in self._taken)
 
+    @property
+    def taken_uids(self) -> set[int]:
+        """Those that are not to be handed out."""
+        return set(self._taken)
+
     def claim_uids(self, uids: set[int]) -> None:
         """Stored sessions have these uids."""
         if not self.has_own_uids:

@@ -66,7 +66,7 @@ async def test_the_turns_of_a_node_that_was_killed_are_ended_by_the_others_and_i
         )
         assert verb.status == 200, verb.body
         words = [message["content"] for message in verb.body["messages"]]
-        assert "The gateway was restarted before the answer was complete." in words
+        assert words[2].startswith("The gateway was restarted before the answer was complete.")
         print(f"shown after {took[0]:.2f} and {took[1]:.2f} s of a lease of {LEASE_SECONDS} s")  # noqa: T201
         assert max(took) < TAKEN_SECONDS * crowding()
 

@@ -1,9 +1,9 @@
-"""What agents that say too much cost the gateway in memory: `python -m benchmarks.talkers [KIND …]`.
+"""What agents that say too much cost the gateway in memory: `python -m benchmarks.talkers [again] [KIND …]`.
 
 For each kind of talker (tests/hostile/talker.py): resident memory of the gateway before, at its highest
-while one of them talks, and while twenty do, and five seconds after their sessions were deleted; MiB. Twenty
-talk twice: what only the first time leaves is no leak. What was left is split into the memory of its own
-(RssAnon), files such as libraries (RssFile), and what SQLite shares (RssShmem).
+while one of them talks, and while twenty do, and five seconds after their sessions were deleted; MiB. With
+`again`, twenty talk twice: what only the first time leaves is no leak. What was left is split into memory of
+its own (RssAnon), files such as libraries (RssFile), and shared memory (RssShmem).
 """
 
 from __future__ import annotations
@@ -91,7 +91,10 @@ async def measure(gateway: RunningGateway, prompt: str, count: int, *, turns: in
 
 
 async def main(kinds: list[str]) -> None:
-    """Prints three rows for each kind."""
+    """Prints two rows for each kind, or three."""
+    rounds = [(1, ""), (MANY, "")]
+    if "again" in kinds:
+        rounds.append((MANY, "again"))
     print(f"{'':24} start  highest    left (of start; {' '.join(PARTS)})")
     with tempfile.TemporaryDirectory() as folder:
         command = json.dumps([sys.executable, "-I", str(TALKER)])
@@ -99,11 +102,11 @@ async def main(kinds: list[str]) -> None:
         async with running_gateway(pathlib.Path(folder), config=agent + NO_LOOP) as gateway:
             await talk(gateway, "warm", "text 1 1", turns=1)
             await gateway.delete("warm")
-            for kind in kinds:
-                for count, when in ((1, ""), (MANY, ""), (MANY, "again")):
+            for kind in [kind for kind in kinds if kind != "again"] or KINDS:
+                for count, when in rounds:
                     row = await measure(gateway, KINDS[kind], count)
                     print(f"{kind:10} {count:4} {when:6} {row}", flush=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:] or list(KINDS)))
+    asyncio.run(main(sys.argv[1:]))

@@ -16,10 +16,11 @@ CAMPAIGNS := kills|hostile|fuzz|requests|ledger|doors|churn|builds|soak|failover
 ALONE   = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test ready quick check types lint compiled page-check page agents bench campaign clean tools dist sbom prices lock
+.PHONY: help run cluster test ready quick check types lint compiled page-check page agents bench campaign clean tools dist sbom prices lock
 
 help:
 	@echo "make run     install and start the gateway and its page (ARGS='--port 9000 --open')"
+	@echo "make cluster   three gateways on a PostgreSQL of their own behind a balancer, to look at (ARGS='--port 9000')"
 	@echo "make quick   lint, types, and the tests that need no process of their own: three minutes"
 	@echo "make test    everything: lint, types, unit to browser tests, test-sessions.sh"
 	@echo "make check   lint and types only"
@@ -34,6 +35,9 @@ help:
 
 run: .venv/.runs frontend/dist/index.html
 	@exec $(BIN)/python -m gateway serve $(ARGS)
+
+cluster: .venv/.tests frontend/dist/index.html
+	@exec $(BIN)/python -m tests.cluster $(ARGS)
 
 # What does not depend on each other is installed and checked two at a time. test-sessions.sh is run by a test.
 test:
@@ -135,7 +139,7 @@ tools:
 
 .venv/.tests: requirements-dev.txt .venv/.runs
 	@echo "installing the test tools into .venv"
-	@$(LOCKED) --requirement requirements-dev.txt
+	@$(BIN)/python -m tests.filling --no-deps --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
 frontend/node_modules/.installed: frontend/package.json frontend/package-lock.json | tools

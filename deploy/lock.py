@@ -9,6 +9,8 @@ machine that has wheels. They name no registry: that is a setting of the machine
     deploy/requirements-build.txt             what builds the wheel
     deploy/container/requirements-node.txt    Node, for an image that is built without one
     deploy/container/requirements-postgres.txt    the extra `postgres`, which the image has
+    deploy/container/requirements-redis.txt    the extra `redis`, which the image has
+    deploy/container/requirements-s3.txt      the extra `s3`, which the image has
 """
 
 from __future__ import annotations
@@ -33,6 +35,8 @@ LOCKS: Final = {
     "build": "deploy/requirements-build.txt",
     "node": "deploy/container/requirements-node.txt",
     "postgres": "deploy/container/requirements-postgres.txt",
+    "redis": "deploy/container/requirements-redis.txt",
+    "s3": "deploy/container/requirements-s3.txt",
 }
 HEADER: Final = "# Made by `make lock` from pyproject.toml; every file that may be installed, by its hash.\n"
 KEPT_OUT: Final = ("UV_", "PIP_", "VIRTUAL_ENV")
@@ -48,10 +52,12 @@ def wanted(root: pathlib.Path = ROOT) -> dict[str, list[str]]:
         raise SystemExit("frontend/hatch_build.py names no NODE_FROM_PYPI.")
     run = project["project"]["dependencies"]
     build = [*project["build-system"]["requires"], EDITABLE]
-    postgres = project["project"]["optional-dependencies"]["postgres"]
-    extras = [one for extra in project["project"]["optional-dependencies"].values() for one in extra]
+    optional = project["project"]["optional-dependencies"]
+    extras = [one for extra in optional.values() for one in extra]
     dev = [*run, *extras, *build, *project["dependency-groups"]["dev"]]
-    return {"dev": dev, "run": run, "build": build, "node": [node[1]], "postgres": postgres}
+    return {"dev": dev, "run": run, "build": build, "node": [node[1]]} | {
+        extra: optional[extra] for extra in ("postgres", "redis", "s3")
+    }
 
 
 def lock(kind: str, requirements: list[str], options: list[str]) -> None:

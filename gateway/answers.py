@@ -34,6 +34,35 @@ class SessionList(Struct, frozen=True):
     sessions: list[SessionSummary]
 
 
+class SearchHit(Struct, frozen=True, kw_only=True):
+    """A title or a message in which every word occurs."""
+
+    session_id: str
+    title: str | None
+    at: str
+    """When it was said, ISO 8601; of a title, when the session was last used."""
+    excerpt: str
+    marks: tuple[tuple[int, int], ...]
+    """Where the words are in the excerpt: (first, behind the last), counted in Unicode characters."""
+    message_id: str | UnsetType = UNSET
+    """Absent: it is the title, and so for the two below."""
+    sender: str | UnsetType = UNSET
+    seq: int | UnsetType = UNSET
+    """The last event that is in the message."""
+
+
+class SearchAnswer(Struct, frozen=True, kw_only=True):
+    """Titles first, then messages, those of the session last used first; a few of each session."""
+
+    hits: list[SearchHit]
+    is_complete: bool
+    """Everything was searched, in this answer and those before it."""
+    following: str | UnsetType = UNSET
+    """Where to go on, as `after` of the next request; absent: it is complete."""
+    is_indexing: bool
+    """The index is being built: everything is found, but it takes more answers."""
+
+
 class MinimalAnswer(Struct, frozen=True):
     """What a verb answers instead of State to who prefers little (`Prefer: return=minimal`): where the
     session is now. Whatever the verb did is in the log up to `seq`.

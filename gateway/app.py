@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
 
 from gateway.api import page
 from gateway.api.branding import logo_route
@@ -17,21 +19,27 @@ from gateway.api.identity import ApplicationPage
 from gateway.api.mcp.face import McpFace
 from gateway.api.models import ModelPort
 from gateway.api.opening import OwnFaces
+from gateway.auth.node_tickets import NodeTickets, ShownTicket
 from gateway.auth.opening import Authentication
 from gateway.config.tables import Config
+from gateway.egress.node_http import NodeHttp
 from gateway.extension import Context, joined, opened, refuse_taken
 from gateway.http.application import application, document
 from gateway.http.door_routes import through
+from gateway.http.forwarding import Forwarding, Watches
 from gateway.http.gate import Gate
 from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
-from gateway.maintenance.lock import DataLock
+from gateway.maintenance.lock import DataLock, mark_of
 from gateway.models.ledger import ledger_of
+from gateway.server.nodes_listener import NodesDoor
+from gateway.server.succession import Predecessor
 from gateway.sessions.host import MCP_PATH
 from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
+from gateway.stores.directory import NodeLoad, NodesSeen
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -54,12 +62,16 @@ class Gateway:
         config: Config,
         *,
         reread: Callable[[], Config] | None = None,
+        predecessor: Predecessor | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = clocks.wall_ms,
     ) -> None:
-        """`reread` reads the configuration anew for a reload; `monotonic` and `wall_ms` are the clock."""
+        """`reread` reads the configuration anew for a reload; `predecessor` is the gateway whose place it
+        takes; `monotonic` and `wall_ms` are the clock.
+        """
         self.failed = asyncio.Event()
         """Set when it cannot go on; the server then ends it."""
+        self.predecessor = predecessor
         clock = Clock(monotonic, wall_ms)
         metrics = Metrics(version=VERSION, monotonic=monotonic)
         self.tasks = BackgroundTasks(on_change=metrics.task_changed)
@@ -68,6 +80,10 @@ class Gateway:
             on_trouble=metrics.store_troubled,
             on_end=self._on_store_end,
             on_beat=self._on_store_beat,
+            on_seen=self._on_store_seen,
+            load=self._load,
+            version=VERSION,
+            mark=lambda: mark_of(config.data_path),
         )
         store = configured_store(config, listeners)
         self.workers = Workers(config, metrics=metrics, tasks=self.tasks, clock=clock)
@@ -77,7 +93,9 @@ class Gateway:
             if store.is_shared
             else None
         )
-        self.ledger = ledger_of(lambda: self.config, store.ledger, metrics=metrics, clock=clock)
+        self.ledger = ledger_of(
+            lambda: self.config, store.ledger, metrics=metrics, clock=clock, held=store.held
+        )
         self.auth = Authentication(
             lambda: self.config, store, budgets=self.ledger.budgets, metrics=metrics, clock=clock
         )
@@ -132,6 +150,8 @@ class Gateway:
             reload=self.reload,
             tenants_changed=self._tenants_changed,
         )
+        if self.membership is not None:
+            self.membership.on_changes = self.own.following.heard
         self.applications = opened(config, self._context())
         self.added = joined(self.applications)
         self._add()
@@ -147,6 +167,9 @@ class Gateway:
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
+        self.nodes_door: NodesDoor | None = None
+        self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
+        self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
         self.app = application(
             self._routes(),
             lifespan=self.lifespan,
@@ -158,13 +181,58 @@ class Gateway:
             tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
             check_place=_nothing if self.membership is None else self.membership.check,
+            layers=[self._forwarding] if config.cluster.url else [],
         )
+        if config.cluster.url:
+            self.nodes_door = self._nodes_door()
         self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
     @property
     def config(self) -> Config:
         """The configuration as it is now."""
         return self.services.config
+
+    def meet_other(self) -> NodesDoor:
+        """Passes requests on, from now on, to the gateway of this data directory whose place it takes, or
+        that takes its own; the door for what that one passes on.
+        """
+        if self.nodes_door is None:
+            self.app.put_inside(self._forwarding)
+            self.nodes_door = self._nodes_door()
+        return self.nodes_door
+
+    def _nodes_door(self) -> NodesDoor:
+        return NodesDoor(
+            self.app,
+            own=lambda: self.own_node(),
+            tickets=self.node_tickets,
+            is_standing=self._standing_elsewhere,
+        )
+
+    def own_node(self) -> int:
+        """What other gateways call this one: the id of its row where several share a store, else its
+        process.
+        """
+        directory = self.services.store.directory
+        return os.getpid() if directory is None else directory.node
+
+    def _forwarding(self, app: ASGIApp) -> Forwarding:
+        return Forwarding(
+            app,
+            own=lambda: self.own_node(),
+            tickets=self.node_tickets,
+            http=self.node_http,
+            watches=self.watches,
+            permit=self.gate.permit,
+            config=lambda: self.config,
+            metrics=self.services.metrics,
+            is_draining=lambda: self.manager.is_draining,
+        )
+
+    def _standing_elsewhere(self, shown: ShownTicket) -> Callable[[], bool]:
+        return self.gate.standing_elsewhere(
+            shown.principal, issued_at=shown.issued_at, until_ms=shown.said.stands_until_ms
+        )
 
     def _take_over(self, config: Config) -> None:
         self.gate.tokens = self.auth.tokens(config)
@@ -181,10 +249,28 @@ class Gateway:
         if self.membership is not None:
             self.membership.beaten(sent, is_mine)
 
+    def _on_store_seen(self, seen: NodesSeen) -> None:
+        if self.membership is None:
+            return
+        before = {node.id for node in self.membership.nodes}
+        self.membership.seen(seen)
+        for node in before - {node.id for node in seen.nodes}:
+            self.watches.gone(node)
+
+    def _load(self) -> NodeLoad:
+        return NodeLoad(
+            state="draining" if self.manager.is_draining else "up",
+            sessions=self.manager.get_active_session_count(),
+            workers=self.services.slots.taken,
+            worker_limit=self.config.limits.max_live_workers,
+        )
+
     def _on_store_end(self, words: str) -> None:
         log.critical("the gateway ends, because nothing can be stored any more: %s", words)
         if self.membership is not None:
             self.membership.fence()
+        if self.services.store.directory is not None:
+            self.manager.fence()
         self.failed.set()
 
     def _context(self) -> Context:
@@ -234,6 +320,8 @@ class Gateway:
         """Opens the parts in order and closes them in reverse."""
         services, store = self.services, self.services.store
         async with contextlib.AsyncExitStack() as stack:
+            if self.predecessor is not None:
+                self.lock.share(self.predecessor.lock_fd)
             self.lock.take()
             stack.callback(self.lock.release)
             refuse_half_restored(self.config.data_path)
@@ -241,26 +329,32 @@ class Gateway:
             self.audit.open()
             stack.callback(self.audit.close)
             stack.push_async_callback(asyncio.to_thread, services.tracer.close)
-            await self.workers.clear()
+            await self.workers.clear(has_predecessor=self.predecessor is not None)
             if self.membership is not None:
                 stack.callback(self.membership.leave)
             await store.open()
             stack.push_async_callback(store.close)
             await self.ledger.open()
             stack.push_async_callback(self.ledger.close)
+            if self.config.cluster.url:
+                await self.own.following.open()
             await self.auth.open()
             self.services.current.config = self.auth.kept_tenants.over(self.config)
             stack.push_async_callback(self.auth.close)
             taken, decide = await store.sessions.taken_uids(), self.sessions.decide_networks
+            taken |= self.predecessor.uids if self.predecessor is not None else set()
             await stack.enter_async_context(
                 self.workers.running(self.config, taken_uids=taken, decide=decide)
             )
             stack.push_async_callback(self.reloading.close)
             stack.push_async_callback(self.mcp.close)
             stack.push_async_callback(self.own.ports.close)
+            stack.push_async_callback(self.node_http.close)
             services.observers.add(*await keepers(store.tables, running=self.applications))
             await stack.enter_async_context(self.added.lifespan())
-            await stack.enter_async_context(self.sessions.running(self.tasks))
+            await stack.enter_async_context(
+                self.sessions.running(self.tasks, has_predecessor=self.predecessor is not None)
+            )
             stack.push_async_callback(self.auth.keep)
             runs = {
                 "disk alarm": self.disk.look_for_ever,
@@ -271,6 +365,8 @@ class Gateway:
                 "waits": self.watching.run,
                 "history": self.own.pulse.beat_for_ever,
             }
+            if self.config.cluster.url:
+                runs["other gateways"] = self.own.following.run
             await stack.enter_async_context(self.tasks.running(runs))
             if self.membership is not None:
                 stack.callback(self.membership.lease.drain)
@@ -286,7 +382,7 @@ def _nothing() -> None:
 def _needed_soon(config: Config) -> list[str]:
     """Libraries that the first who come will need: nobody shall wait for them."""
     signs_in = bool(config.oidc.issuer) or "jwt" in config.auth.modes
-    names = ["aiohttp"] if config.every_provider or signs_in else []
+    names = ["aiohttp"] if config.every_provider or signs_in or config.cluster.url else []
     names += ["jwt"] if signs_in else []
     return names + (["cryptography.x509"] if config.credentials else [])
 

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import aiohttp
 import msgspec
+from msgspec import UNSET
 
 from gateway.answers import (
     Counts,
@@ -28,6 +29,8 @@ from gateway.answers import (
     PeopleList,
     PersonSummary,
     Reloaded,
+    SearchAnswer,
+    SearchHit,
     SessionList,
     SessionSummary,
     TenantList,
@@ -97,6 +100,39 @@ class GatewayClient:
     async def session(self, session_id: str) -> SessionSummary:
         """One session."""
         return await self._json("GET", f"/api/sessions/{session_id}", SessionSummary)
+
+    async def rename(self, session_id: str, title: str) -> SessionSummary:
+        """Gives a session a title, which its agent does not change any more."""
+        return await self._json("PATCH", f"/api/sessions/{session_id}", SessionSummary, body={"title": title})
+
+    async def label(
+        self,
+        session_id: str,
+        *,
+        pinned: bool | None = None,
+        archived: bool | None = None,
+        tags: Sequence[str] | None = None,
+        seen_seq: int | None = None,
+    ) -> SessionSummary:
+        """Pins, archives or tags a session, or marks it as seen up to an event; what is None stays as it is.
+        `tags` are all of them, in place of those before.
+        """
+        body = {"pinned": pinned, "archived": archived, "tags": tags, "seen_seq": seen_seq}
+        return await self._json("PUT", f"/api/sessions/{session_id}/labels", SessionSummary, body=body)
+
+    async def search(self, words: str) -> AsyncIterator[SearchHit]:
+        """Where every one of these words occurs, in titles and texts of the caller's sessions: titles first,
+        then messages, those of the session last used first. Searches on while hits are asked for.
+        """
+        query = {"q": words}
+        while True:
+            path = f"/api/search?{urllib.parse.urlencode(query)}"
+            answer = await self._json("GET", path, SearchAnswer)
+            for hit in answer.hits:
+                yield hit
+            if answer.following is UNSET:
+                return
+            query["after"] = answer.following
 
     async def delete(self, session_id: str) -> Deleted:
         """Ends and erases a session."""

@@ -220,6 +220,13 @@ class SessionEnded(GatewayError):
     status = 409
 
 
+class SessionFenced(GatewayError):
+    """This session went to another gateway meanwhile. Look at what it says now, then try again."""
+
+    code = "session_fenced"
+    status = 409
+
+
 class SessionBusy(GatewayError):
     """This session is busy; wait for the end of its turn, or end its worker."""
 
@@ -627,6 +634,13 @@ class StoreUnreachable(GatewayError):
     status = 503
 
 
+class FilesNotHere(GatewayError):
+    """The files of this session could not be fetched from where they are kept; try again in a moment."""
+
+    code = "files_not_here"
+    status = 503
+
+
 class SessionElsewhere(GatewayError):
     """Another gateway has this session, and it cannot be reached now. Try again in a moment."""
 
@@ -640,6 +654,15 @@ class SessionElsewhere(GatewayError):
         self.node = node
         """The id of who has it. The request is sent on to it; only if that fails, the caller is told."""
         self.url = url
+
+
+class OutcomeUnknown(GatewayError):
+    """The gateway that has this session was lost before it answered: what you asked for may have been done,
+    or not. Look at the session before you ask again; with an Idempotency-Key it would have been safe to.
+    """
+
+    code = "outcome_unknown"
+    status = 503
 
 
 class StoreDamaged(GatewayError):

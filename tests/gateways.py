@@ -19,6 +19,7 @@ import psutil
 
 from gateway.client import GatewayClient
 from gateway.server.operators_socket import address, read_token
+from tests.clones import Clone, cloned
 from tests.patience import soon, within
 from tests.stored import store_in, with_store
 
@@ -40,7 +41,7 @@ class RunningGateway:
     """A gateway process: its URL, its pid, a client, and its log."""
 
     def __init__(
-        self, process: asyncio.subprocess.Process, url: str, log: pathlib.Path, data: pathlib.Path
+        self, process: asyncio.subprocess.Process | Clone, url: str, log: pathlib.Path, data: pathlib.Path
     ) -> None:
         self.process = process
         self.url = url
@@ -167,16 +168,18 @@ async def running_gateway(
         (directory / "config.toml").write_text(config)
         arguments = (*arguments, "--config", str(directory / "config.toml"))
     clean = {name: value for name, value in os.environ.items() if not name.startswith(_KEPT_OUT)}
+    own = {**clean, **stored, **quiet(config, environ)}
+    words = ("serve", "--port", "0", "--data-dir", str(data), *arguments)
     kept = [] if listener is None else [listener.fileno()]
     if listener is not None:
         passing = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{listener.fileno()}'
         prefix = ("bash", "-c", passing, "bash", *prefix)
     with log.open("ab") as stream:
-        process = await asyncio.create_subprocess_exec(
-            *prefix,
-            *(sys.executable, "-m", "gateway", "serve", "--port", "0", "--data-dir", str(data), *arguments),
+        clone = None if prefix or environ else await cloned(words, environ=own, cwd=ROOT, stderr=stream)
+        process = clone or await asyncio.create_subprocess_exec(
+            *(*prefix, sys.executable, "-m", "gateway", *words),
             cwd=ROOT,
-            env={**clean, **stored, **quiet(config, environ)},
+            env=own,
             stdout=asyncio.subprocess.PIPE,
             stderr=stream,
             pass_fds=kept,
@@ -188,7 +191,7 @@ async def running_gateway(
 
 @contextlib.asynccontextmanager
 async def serving(
-    process: asyncio.subprocess.Process,
+    process: asyncio.subprocess.Process | Clone,
     log: pathlib.Path,
     data: pathlib.Path,
     *,

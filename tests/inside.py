@@ -19,7 +19,7 @@ import psutil
 from gateway.app import Gateway
 from gateway.config.file import load
 from gateway.config.tables import Config
-from gateway.server.server import listen, own_url, running
+from gateway.server.server import Server, listen, own_url, running
 from gateway.sessions.session import Session
 from gateway.telemetry.logs import JsonFormatter, LineFormatter
 from tests.gateways import RunningGateway, Scenario, processes_of_agents, quiet, with_agents
@@ -48,8 +48,9 @@ class Clock:
 class GatewayInside(RunningGateway):
     """A gateway in this process: what it is made of, its clock, its URL, a client, and its log."""
 
-    def __init__(self, inner: Gateway, clock: Clock, url: str, log: pathlib.Path) -> None:
+    def __init__(self, inner: Gateway, server: Server, clock: Clock, url: str, log: pathlib.Path) -> None:
         self.inner = inner
+        self.server = server
         self.clock = clock
         self.url = url
         self.log_path = log
@@ -102,10 +103,10 @@ async def gateway_inside(
         inner = Gateway(settings, reread=read, monotonic=clock.monotonic, wall_ms=clock.wall_ms)
         server = settings.server
         listener = listen(server.host, server.port, half_open_seconds=server.half_open_seconds)
-        async with running(inner, listener):
+        async with running(inner, listener) as serving:
             url = own_url(listener)
             inner.lock.inform(url)
-            gateway = GatewayInside(inner, clock, url, directory / "gateway.log")
+            gateway = GatewayInside(inner, serving, clock, url, directory / "gateway.log")
             try:
                 yield gateway
             finally:

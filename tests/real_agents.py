@@ -58,6 +58,7 @@ _QWEN: Final = "@qwen-code/qwen-code@0.24.4"
 _KIMI: Final = "@moonshot-ai/kimi-code@2.1.0"
 _OPENHANDS: Final = "openhands==1.16.0"
 _NODE: Final = "22.23.5"
+_CLIENTS_NODE: Final = TOOLS.parent / "tests" / "mcp" / "node_modules" / "node"
 _UV: Final = "uv==0.13.9"
 _PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 _FAST_AGENT: Final = "fast-agent-mcp==0.10.39"
@@ -218,17 +219,19 @@ def _without_v1(model_url: str) -> str:
 
 
 def _on_newer_node(name: str, pin: str, package: str, env: dict[str, str], *words: str) -> Launch:
-    """A program that wants Node 22, which comes from the registry, too, once for all of them; `words` follow
-    on its command.
+    """A program that wants Node 22: that of tests/mcp, if it is installed, else one from the registry, too,
+    once for all of them. `words` follow on its command.
     """
     machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
     if sys.platform != "linux" or machine is None:
         raise AgentUnavailable(f"{pin}: there is no Node for {sys.platform} on {platform.machine()}")
     name_of_node = f"node-linux-{machine}"
-    node = installed("node", f"{name_of_node}@{_NODE}", by_npm)
+    node, interpreter = _CLIENTS_NODE, _CLIENTS_NODE / "bin" / "node"
+    if not interpreter.is_file():
+        node = installed("node", f"{name_of_node}@{_NODE}", by_npm)
+        interpreter = node / "node_modules" / name_of_node / "bin" / "node"
     folder = installed(name, pin, by_npm)
     program = (folder / "node_modules" / ".bin" / package).resolve()
-    interpreter = node / "node_modules" / name_of_node / "bin" / "node"
     return Launch(command=(str(interpreter), str(program), *words), env=env, readable=(folder, node))
 
 

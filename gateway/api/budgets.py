@@ -74,7 +74,7 @@ class BudgetsFace:
 
     async def set_budget_by_key(self, request: Request) -> Response:
         principal, cost = principal_of(request), await self._asked(request)
-        session = self._manager.by_key(request.path_params["key"])
+        session = await self._manager.here_by_key(request.path_params["key"])
         if session is None or reach(principal) not in (None, session.tenant):
             raise SessionNotFound
         spending = await session.set_budget(cost, by="operator")

@@ -19,7 +19,7 @@ from gateway.answers import CommandAnswer, MinimalAnswer
 from gateway.api.history import LAST_PARAMETER, WINDOW_PARAMETERS
 from gateway.api.stream import CURSOR_PARAMETERS, Stream, absent_fold, absent_state, while_good
 from gateway.buckets import Gauge
-from gateway.errors import AttachmentRefused, SessionEnded, TooManyStreams
+from gateway.errors import AttachmentRefused, SessionEnded, SessionFenced, TooManyStreams
 from gateway.events.fold import Outside, State, StateMessage
 from gateway.http import cookies
 from gateway.http.event_stream import FrameResponse, direct
@@ -228,6 +228,7 @@ class ChatFace:
         session_id = named_session_id(request) or cookie_session_id(request, self._services.config.server)
         cursor = cursor_of(request)
         agent = None
+        await self._manager.check_here(owner, session_id)
         if session_id is not None:
             known = self._manager.get(owner, session_id)
             record = known.record if known else await self._services.store.sessions.find(owner, session_id)
@@ -257,10 +258,10 @@ class ChatFace:
         owner = principal_of(request).owner
         session_id = await self._reading_session_id(request, owner, body.session_id)
         self._manager.count_request(owner, session_id)
-        session = self._manager.get(owner, session_id)
+        session = await self._manager.here(owner, session_id)
         if session is None:
             return await self._state_of(request, owner, session_id)
-        with contextlib.suppress(SessionEnded):
+        with contextlib.suppress(SessionEnded, SessionFenced):
             await session.interrupt()
         return self._answer(request, session)
 
@@ -314,7 +315,7 @@ class ChatFace:
         else:
             session_id = await self._reading_session_id(request, owner, body.session_id)
             self._manager.count_request(owner, session_id)
-            answer = await run(self._manager.get(owner, session_id))
+            answer = await run(await self._manager.here(owner, session_id))
         return json_response(answer, headers=headers)
 
     async def _set_network(self, request: Request, owner: str, body: CommandRequest) -> Response:

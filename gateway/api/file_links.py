@@ -129,4 +129,4 @@ class FileLinksFace:
         if record.key != ticket.extra["key"]:
             raise FileLinkNotFound
         name = in_query(b"path=" + ticket.extra["path"].encode(), b"path") or ""
-        return AskedFile(record, self._files.work(record), checked_name(name))
+        return AskedFile(record, await self._files.work(record), checked_name(name))

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from gateway.api.files import AskedFile, FileAccess
 from gateway.api.stream import HEARTBEAT_SECONDS, while_good
 from gateway.buckets import Gauge
-from gateway.errors import GatewayError, TooManyStreams
+from gateway.errors import GatewayError, SessionElsewhere, TooManyStreams
 from gateway.files import watching
 from gateway.files.watching import Look
 from gateway.http.event_stream import FrameResponse
@@ -130,6 +130,8 @@ class FileWatchFace:
     async def _is_there(self, asked: AskedFile) -> bool:
         try:
             record = await self._files.record(asked.record.owner, asked.record.session_id)
+        except SessionElsewhere:
+            raise
         except GatewayError:
             return False
         return record.key == asked.record.key

@@ -31,10 +31,12 @@ from gateway.files.beneath import Unsafe, parts_of
 from gateway.files.media import BYTES
 from gateway.files.names import encoded, in_query
 from gateway.files.places import FileThreads, WorkFolder, work_folder
+from gateway.files.snapshots import Snapshots
 from gateway.files.tree import FileEntry, FileListing
 from gateway.http.gate import Gate, principal_of
 from gateway.http.operation import Operation, Parameter, json_response
 from gateway.http.reading import checked_session_id, query_int
+from gateway.sessions.files import brought_to_read
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
 from gateway.stores.contract import SessionRecord
@@ -64,8 +66,16 @@ class AskedFile(Struct, frozen=True):
 class FileAccess:
     """Finds files of sessions and reads them in threads; what goes wrong is said in the gateway's words."""
 
-    def __init__(self, manager: SessionManager, services: FaceServices, workspaces: Workspaces) -> None:
+    def __init__(
+        self,
+        manager: SessionManager,
+        services: FaceServices,
+        *,
+        workspaces: Workspaces,
+        snapshots: Snapshots,
+    ) -> None:
         self._manager = manager
+        self._snapshots = snapshots
         self._workspaces = workspaces
         self.threads = FileThreads()
         self.sender = Sender(services, self.threads)
@@ -82,10 +92,13 @@ class FileAccess:
         session_id = checked_session_id(request.path_params["session_id"])
         record = await self.record(principal_of(request).owner, session_id)
         given = in_query(request.scope["query_string"], b"path") if name is None else name
-        return AskedFile(record, self.work(record), checked_name(given or ""))
+        return AskedFile(record, await self.work(record), checked_name(given or ""))
 
-    def work(self, record: SessionRecord) -> WorkFolder:
-        """The working directory of a session."""
+    async def work(self, record: SessionRecord) -> WorkFolder:
+        """The working directory of a session, with its newest files. Raises FilesNotHere."""
+        session = self._manager.get(record.owner, record.session_id)
+        if session is None or not session.files.are_here:
+            await brought_to_read(self._snapshots, record)
         return work_folder(self._workspaces, record.key, record.uid)
 
     async def run(self, asked: AskedFile, act: Callable[[], T]) -> T:

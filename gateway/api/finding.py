@@ -6,11 +6,11 @@ import asyncio
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway.answers import SessionSummary
+from gateway.answers import SearchAnswer, SearchHit, SessionSummary
 from gateway.errors import InvalidField, SessionNotFound
 from gateway.events.facts import iso
 from gateway.http.gate import principal_of
@@ -29,35 +29,6 @@ SEARCHES_AT_ONCE: Final = 4
 HITS: Final = 30
 TAGS_MOST: Final = 20
 TAG_CHARACTERS: Final = 40
-
-
-class SearchHit(Struct, frozen=True, kw_only=True):
-    """A title or a message in which every word occurs."""
-
-    session_id: str
-    title: str | None
-    at: str
-    """When it was said, ISO 8601; of a title, when the session was last used."""
-    excerpt: str
-    marks: tuple[tuple[int, int], ...]
-    """Where the words are in the excerpt: (first, behind the last), counted in Unicode characters."""
-    message_id: str | UnsetType = UNSET
-    """Absent: it is the title, and so for the two below."""
-    sender: str | UnsetType = UNSET
-    seq: int | UnsetType = UNSET
-    """The last event that is in the message."""
-
-
-class SearchAnswer(Struct, frozen=True, kw_only=True):
-    """Titles first, then messages, those of the session last used first; a few of each session."""
-
-    hits: list[SearchHit]
-    is_complete: bool
-    """Everything was searched, in this answer and those before it."""
-    following: str | UnsetType = UNSET
-    """Where to go on, as `after` of the next request; absent: it is complete."""
-    is_indexing: bool
-    """The index is being built: everything is found, but it takes more answers."""
 
 
 class LabelRequest(Struct, frozen=True):

@@ -42,6 +42,8 @@ class Me(Struct, frozen=True):
     csrf_token: str
     may_approve: bool | UnsetType = UNSET
     """Whether they may answer permission requests; absent: whoever has the scope `chat` may."""
+    may_command: bool | UnsetType = UNSET
+    """False: a message of theirs that begins with `/` is no command of the agent's; absent: it may be one."""
 
 
 class ApplicationPage(Struct, frozen=True):
@@ -207,8 +209,14 @@ class IdentityFace:
         csrf = self._gate.tickets.csrf(principal.owner)
         is_apart = self._services.config.approvals.require_scope
         may_approve = self._gate.may(principal, "approve") if is_apart else UNSET
+        is_visitor, visitors = principal.kind == "visitor", self._services.config.visitors
+        may_command = False if is_visitor and not visitors.commands else UNSET
         scopes = sorted(principal.scopes)
-        return Me(principal.tenant, principal.subject, principal.kind, scopes, csrf, may_approve=may_approve)
+        return Me(
+            *(principal.tenant, principal.subject, principal.kind, scopes, csrf),
+            may_approve=may_approve,
+            may_command=may_command,
+        )
 
     # -- signing in -------------------------------------------------------------------------------------
 
@@ -216,7 +224,7 @@ class IdentityFace:
         body = await read_body(request, SignInRequest, self._services.config)
         if "keys" not in self._services.config.auth.modes:
             raise SignInFailed("API keys are not accepted here.")
-        known = self._gate.by_pasted_key(request, body.key.strip())
+        known = await self._gate.by_pasted_key(request, body.key.strip())
         principal = Principal(known.tenant, known.subject, "user", known.scopes, known.key_id)
         await self._become(request, principal, keeps_shares=body.keep_shares)
         return json_response(self._me(principal))

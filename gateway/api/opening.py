@@ -15,6 +15,7 @@ from gateway.api.file_links import FileLinksFace
 from gateway.api.file_watch import FileWatchFace
 from gateway.api.files import FileAccess, FilesFace
 from gateway.api.finding import FindingFace
+from gateway.api.following import Following
 from gateway.api.forks import ForksFace
 from gateway.api.health import OpsFace
 from gateway.api.history import HistoryFace
@@ -107,8 +108,13 @@ class OwnFaces:
             provider=auth.provider(services.config),
             signed_in=auth.signed_in,
         )
-        files = FileAccess(manager, services, workers.workspaces)
+        files = FileAccess(
+            manager, services, workspaces=workers.workspaces, snapshots=sessions.services.snapshots
+        )
         links = Links(services, auth.credentials, gate)
+        self.following = Following(
+            services.store.changes, manager, auth, gate, links, tenants_changed=tenants_changed
+        )
         self.ports = PortsFace(manager, services)
         credentials = CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload)
         self._operations = [
@@ -119,7 +125,7 @@ class OwnFaces:
             *FindingFace(manager, services).operations(),
             *UploadsFace(manager, services, sessions.services.uploads).operations(),
             *ForksFace(manager, services, sessions.forks, sessions.services.snapshots).operations(),
-            *WorkspacesFace(manager, services).operations(),
+            *WorkspacesFace(manager, services, sessions.services.snapshots).operations(),
             *EgressFace(manager, services).operations(),
             *BudgetsFace(manager, services).operations(),
             *self.ports.operations(),

@@ -19,7 +19,6 @@ from gateway.agents.permission_rules import all_rules
 from gateway.errors import Forbidden, SessionBusy, SessionNotFound
 from gateway.events.facts import NamedRule, iso
 from gateway.events.fold import State
-from gateway.events.lifecycle import SessionState
 from gateway.http.gate import is_at_machine, principal_of
 from gateway.http.operation import Operation, Parameter, json_response
 from gateway.http.reading import query_int
@@ -149,12 +148,11 @@ class AdminFace:
         return json_response(OwnedSessions(sessions=rows, has_more=len(found) > limit))
 
     def _owned(self, record: SessionRecord) -> OwnedSession:
-        session = self._manager.get(record.owner, record.session_id)
         return OwnedSession(
             owner=record.owner,
             session_id=record.session_id,
             title=record.title,
-            state=str(session.state if session else SessionState.PARKED),
+            state=str(self._manager.state_of(record)),
             agent=record.agent,
             created_at=iso(record.created_at),
             last_active_at=iso(record.last_active_at),
@@ -162,7 +160,8 @@ class AdminFace:
         )
 
     async def read_session(self, request: Request) -> Response:
-        session, audit, principal = self._reached(request), self._services.audit, principal_of(request)
+        session = await self._reached(request)
+        audit, principal = self._services.audit, principal_of(request)
         tenant = self._services.config.tenant(session.tenant)
         if tenant is None or not tenant.operators_see_content:
             audit.note(principal, "session.read", target=session.record.key, outcome="refused")
@@ -188,9 +187,9 @@ class AdminFace:
         self._drain()
         return json_response(DrainBegun(grace_seconds=self._services.config.server.drain_seconds), status=202)
 
-    def _reached(self, request: Request) -> Session:
+    async def _reached(self, request: Request) -> Session:
         """The session, if it is there and within the operator's reach: otherwise it is not there."""
-        session = self._manager.by_key(request.path_params["key"])
+        session = await self._manager.here_by_key(request.path_params["key"])
         if session is None or reach(principal_of(request)) not in (None, session.tenant):
             raise SessionNotFound
         return session
@@ -198,7 +197,8 @@ class AdminFace:
     async def _act(
         self, request: Request, action: str, act: Callable[[Session], Awaitable[bool]]
     ) -> Response:
-        session, audit, principal = self._reached(request), self._services.audit, principal_of(request)
+        session = await self._reached(request)
+        audit, principal = self._services.audit, principal_of(request)
         key = session.record.key
         try:
             had_worker = await act(session)

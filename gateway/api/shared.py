@@ -203,7 +203,7 @@ class SharedFace:
         if not self._streams.take(share.id):
             raise TooManyStreams(retry_after_seconds=5)
         place = Presence(self._services.rooms, who)
-        permit = self._gate.permit_of(shared.owner, lambda: self._links.is_good(share))
+        permit = self._links.permit(shared)
         stream = Stream(
             *(self._manager, shared.owner, shared.session_id),
             outside=outside,

@@ -13,17 +13,20 @@ import logging
 import re
 import secrets
 from typing import Annotated, Final
+from weakref import WeakValueDictionary
 
 from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.auth.guests import came_by
+from gateway.auth.permits import Permit
 from gateway.errors import (
     Forbidden,
     GatewayError,
     InvalidField,
     PersonDisabled,
+    SessionElsewhere,
     SessionNotFound,
     ShareNotFound,
     TenantDisabled,
@@ -35,6 +38,7 @@ from gateway.http.reading import checked_session_id, public_base, read_body
 from gateway.principal import tenant_of
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
+from gateway.sessions.session import Session
 from gateway.stores.contract import SessionRecord
 from gateway.stores.credentials import CredentialStore, Share, SharedSession, ShareKind
 
@@ -92,6 +96,13 @@ class Unshared(Struct, frozen=True):
     revoked: bool
 
 
+class _Followed:
+    """A link for as long as something is open by it."""
+
+    def __init__(self, share: Share) -> None:
+        self.share = share
+
+
 class Links:
     """The links of this gateway: where each leads, and whether it still does."""
 
@@ -100,6 +111,26 @@ class Links:
         self._credentials = credentials
         self._gate = gate
         self._revoked: set[str] = set()
+        self._followed: WeakValueDictionary[str, _Followed] = WeakValueDictionary()
+        """Links by which something is open now, by their ids."""
+
+    def permit(self, shared: SharedSession) -> Permit:
+        """Asks, later on, whether a link that something was opened by is still good."""
+        share = shared.share
+        followed = self._followed.get(share.id)
+        if followed is None:
+            followed = self._followed[share.id] = _Followed(share)
+        return self._gate.permit_of(shared.owner, lambda: self.is_good(followed.share))
+
+    async def read_anew(self) -> None:
+        """Asks which of the links that something is open by were revoked at another gateway, and ends that.
+        Raises StoreFailed.
+        """
+        followed = {share_id: one.share for share_id, one in self._followed.items()}
+        if followed:
+            there = await self._credentials.shares_there(followed)
+            self._revoked |= followed.keys() - there
+            self._gate.look_again()
 
     def revoke(self, share_id: str) -> None:
         """From here on nothing is shown or taken by this link."""
@@ -195,29 +226,42 @@ class SharesFace:
 
     async def revoke_share(self, request: Request) -> Response:
         record = await self._record(request)
+        await self._manager.check_here(record.owner, record.session_id)  # what came by it may wait there
         share_id = request.path_params["share_id"]
         known = await self._credentials.shares(record.key)
+        may_wait = any(share.id == share_id and share.kind != "view" for share in known)
+        session = await self._in_memory(record) if may_wait else None
         if not await self._credentials.delete_share(record.key, share_id):
             raise ShareNotFound
         self._links.revoke(share_id)
         self._gate.look_again(principal_of(request).owner)
-        if any(share.id == share_id and share.kind != "view" for share in known):
-            await self._withdraw(record, share_id)
+        if session is not None:
+            await self._withdraw(session, share_id)
         self._services.audit.note(principal_of(request), "share.revoked", target=record.key, detail=share_id)
         return json_response(Unshared(share_id, True))
 
     # -- inner ------------------------------------------------------------------------------------------
 
-    async def _withdraw(self, record: SessionRecord, share_id: str) -> None:
+    async def _in_memory(self, record: SessionRecord) -> Session | None:
+        """The session, so that what waits in it can be withdrawn. Raises SessionElsewhere, before anything is
+        done: then it is done there.
+        """
+        try:
+            return await self._manager.find(record.owner, record.session_id)
+        except SessionElsewhere:
+            raise
+        except GatewayError as error:
+            log.warning("session %s: messages of a revoked link still wait: %s", record.key, error)
+            return None
+
+    async def _withdraw(self, session: Session, share_id: str) -> None:
         """What came by a link and waits for its turn is not sent. The link is revoked whatever fails here:
         what an earlier gateway left waiting is held, and the owner sees it.
         """
         try:
-            session = await self._manager.find(record.owner, record.session_id)
-            if session is not None:
-                await session.withdraw(lambda author: came_by(author, share_id))
+            await session.withdraw(lambda author: came_by(author, share_id))
         except GatewayError as error:
-            log.warning("session %s: messages of a revoked link still wait: %s", record.key, error)
+            log.warning("session %s: messages of a revoked link still wait: %s", session.record.key, error)
 
     async def _record(self, request: Request) -> SessionRecord:
         session_id = checked_session_id(request.path_params["session_id"])

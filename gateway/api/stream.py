@@ -323,6 +323,7 @@ class Stream:
                     return
                 if not done:
                     yield _HEARTBEAT
+            arrival.result()  # raises SessionElsewhere: the stream goes on there
         finally:
             arrival.cancel()
 

@@ -285,6 +285,7 @@ class UploadsFace:
 
         async def begin(session: Session) -> tuple[uploads.UploadRequest, StoredShare]:
             session.touch()
+            await session.files.bring()
             session.files.touched()
             account = Account(principal.owner, session.record.key, principal.key_id)
             share = StoredShare(quotas, account, session_bytes=session.record.stored_bytes)
@@ -322,6 +323,7 @@ class UploadsFace:
         try:
             session = await self._manager.find(owner, session_id)
             if session is not None and session.record.key == incoming.place.key:
+                session.files.changed()
                 await session.count_upload(incoming.grown, counted=counted, most=incoming.allocated)
         except GatewayError as error:
             log.warning("session %s: an upload is not counted: %s", incoming.place.key, error)
@@ -337,6 +339,7 @@ class UploadsFace:
         """Where the files of a session lie. Raises SessionNotFound."""
 
         async def found(session: Session) -> FilesPlace:
+            await session.files.bring()
             return session.place
 
         session_id = checked_session_id(request.path_params["session_id"])

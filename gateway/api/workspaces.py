@@ -12,13 +12,16 @@ from gateway.config.workspaces import WorkspaceConfig, is_branch
 from gateway.errors import GatewayError, InvalidField, NoWorkspace, SessionNotFound
 from gateway.events.fold import ChatState
 from gateway.files.names import disposition
+from gateway.files.snapshots import Snapshots
 from gateway.files.workspaces_out import StartedFrom, author_of
 from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, Spoken, json_response
 from gateway.http.reading import checked_session_id, read_body
 from gateway.principal import Principal
+from gateway.sessions.files import brought_to_read
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
+from gateway.sessions.session import Session
 from gateway.sessions.workspace import origin_of
 from gateway.stores.contract import SessionRecord
 
@@ -67,9 +70,10 @@ class BranchPushed(Struct, frozen=True):
 class WorkspacesFace:
     """The handlers."""
 
-    def __init__(self, manager: SessionManager, services: FaceServices) -> None:
+    def __init__(self, manager: SessionManager, services: FaceServices, snapshots: Snapshots) -> None:
         self._manager = manager
         self._services = services
+        self._snapshots = snapshots
 
     def operations(self) -> list[Operation]:
         """Workspaces as operations."""
@@ -186,6 +190,8 @@ class WorkspacesFace:
         source = await self._manager.source(principal_of(request).owner, session_id)
         if source is None:
             raise SessionNotFound(session_id=session_id)
+        if not (isinstance(source, Session) and source.files.are_here):
+            await brought_to_read(self._snapshots, source.record)
         return source.record, source.fold
 
     def _origin(

@@ -6,6 +6,7 @@ disabled, whatever is said here; one that the configuration has keeps its quotas
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import msgspec
@@ -21,10 +22,13 @@ class KeptTenants:
         self._store = store
         self._kept: dict[str, KeptTenant] = {}
         self._configured: Mapping[str, TenantConfig] = {}
+        self._changing = asyncio.Lock()
+        """Held from a change in the store until it is known here, so that what is read anew is not older."""
 
     async def open(self) -> None:
-        """Reads what was said. Raises StoreFailed."""
-        self._kept = {tenant.name: tenant for tenant in await self._store.all()}
+        """Reads what was said, or reads it again. Raises StoreFailed."""
+        async with self._changing:
+            self._kept = {tenant.name: tenant for tenant in await self._store.all()}
 
     def over(self, config: Config) -> Config:
         """The configuration as it was read, with what was said here."""
@@ -58,5 +62,6 @@ class KeptTenants:
         await self._put(msgspec.structs.replace(kept, is_disabled=is_disabled))
 
     async def _put(self, kept: KeptTenant) -> None:
-        await self._store.put(kept)
-        self._kept[kept.name] = kept
+        async with self._changing:
+            await self._store.put(kept)
+            self._kept[kept.name] = kept

@@ -34,7 +34,9 @@ def is_name(text: str) -> bool:
 
 
 class KeyRing:
-    """Every key of the gateway, in memory and in the store; one gateway holds the data directory."""
+    """Every key of the gateway, in memory and in the store. What other gateways on the same store do to keys
+    is heard of (`read_anew`), or asked for when somebody shows a key that is not known (`learn`).
+    """
 
     def __init__(self, store: CredentialStore, *, wall_ms: Callable[[], int]) -> None:
         self._store = store
@@ -42,11 +44,36 @@ class KeyRing:
         self._keys: dict[str, ApiKey] = {}
         self._used: dict[str, int] = {}
         self._changing = asyncio.Lock()
-        """Held from reading a key until its successor is kept, so that no change undoes another."""
+        """Held from reading keys until what follows is kept, so that no change undoes another."""
 
     async def open(self) -> None:
         """Reads the keys. Raises StoreFailed."""
         self._keys = {key.id: key for key in await self._store.keys()}
+
+    async def read_anew(self) -> set[str]:
+        """Reads the keys again; the owners of those that are different now. Raises StoreFailed."""
+        async with self._changing:
+            before, found = self._keys, {key.id: key for key in await self._store.keys()}
+            self._keys = found
+        differ = [key for key in before.values() if _rights(found.get(key.id)) != _rights(key)]
+        return {f"{key.tenant}/{key.subject}" for key in differ}
+
+    def is_known(self, text: str) -> bool:
+        """Whether there is a key of this text's id, as far as is known here."""
+        match = _KEY.fullmatch(text)
+        return match is not None and match[1] in self._keys
+
+    async def learn(self, text: str) -> None:
+        """Looks for the key of this text's id in the store: another gateway may just have made it. Raises
+        StoreFailed.
+        """
+        match = _KEY.fullmatch(text)
+        if match is None:
+            return
+        async with self._changing:
+            key = await self._store.find_key(match[1])
+            if key is not None:
+                self._keys[key.id] = key
 
     def all(self) -> list[ApiKey]:
         """Every key, oldest first, with when it was last used."""
@@ -72,7 +99,8 @@ class KeyRing:
             id=key_id, hash=_hash(text), tenant=tenant, subject=subject, name=name, scopes=scopes,
             created_at=self._wall_ms(), expires_at=expires_at,
         )  # fmt: skip
-        await self._keep(key)
+        async with self._changing:
+            await self._keep(key)
         return key, text
 
     async def rotate(self, key_id: str, *, overlap_ms: int) -> tuple[ApiKey, str]:
@@ -118,8 +146,13 @@ class KeyRing:
     async def note_use(self) -> None:
         """Keeps when keys were last used."""
         used, self._used = self._used, {}
-        for key_id, at in used.items():
-            await self._change(key_id, last_used_at=at)
+        if not used:
+            return
+        async with self._changing:
+            await self._store.use_keys(used)
+            for key_id, at in used.items():
+                if (key := self._keys.get(key_id)) is not None:
+                    self._keys[key_id] = msgspec.structs.replace(key, last_used_at=at)
 
     async def _change(self, key_id: str, **changes: Any) -> ApiKey:
         async with self._changing:
@@ -130,6 +163,11 @@ class KeyRing:
     async def _keep(self, key: ApiKey) -> None:
         await self._store.put_key(key)
         self._keys[key.id] = key
+
+
+def _rights(key: ApiKey | None) -> ApiKey | None:
+    """A key without what its use changes."""
+    return key and msgspec.structs.replace(key, last_used_at=None)
 
 
 def _hash(text: str) -> str:

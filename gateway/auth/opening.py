@@ -15,12 +15,12 @@ from gateway.auth.people import People
 from gateway.auth.permits import Permits
 from gateway.auth.quotas import Quotas
 from gateway.auth.sign_ins import SignIns
-from gateway.auth.tickets import Tickets, read_old_secrets, read_secret
+from gateway.auth.tickets import Tickets, digest_of, keep_secret, read_old_secrets, read_secret
 from gateway.auth.tokens import TokenVerifier
 from gateway.config.tables import Config
 from gateway.egress.own_keys import OwnKeys
 from gateway.egress.vault import Vault
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreFailed
 from gateway.models.budgets import Budgets
 from gateway.principal import Principal
 from gateway.stores.contract import Store
@@ -29,6 +29,11 @@ from gateway.telemetry.metrics import Metrics
 
 USE_SECONDS: Final = 5.0
 """How often what was used is written down."""
+
+_DIFFERS: Final = (
+    "auth.secret_file: the other gateways on this database have another secret. Give all of them a copy of "
+    "the same file; to change the secret, stop all of them first."
+)
 
 
 class Authentication:
@@ -72,6 +77,7 @@ class Authentication:
             monotonic=clock.monotonic,
             wall_ms=clock.wall_ms,
             on_exceeded=lambda limit: metrics.rejections.labels(limit).inc(),
+            shared=store.held,
         )
 
     async def open(self) -> None:
@@ -80,14 +86,32 @@ class Authentication:
         """
         await self.kept_tenants.open()
         config = self._config()
-        secret = read_secret(config.auth.secret_file, config.data_path)
-        self.tickets.open(secret)
-        await self.vault.open(secret, old=read_old_secrets(config.auth.old_secret_files))
+        await self.open_secret()
         self.own_keys.read_files(config)
         self.tickets.revoked = await self.credentials.revocations()
         await self.keys.open()
         await self.people.open()
         await self.quotas.open(await self._store.sessions.totals())
+
+    async def open_secret(self) -> None:
+        """Signs and encrypts from now on with the secret of the configuration's file, with that of the data
+        directory, or, if several gateways share a store, with the one that all of them have. Raises
+        StoreFailed.
+        """
+        config = self._config()
+        old = read_old_secrets(config.auth.old_secret_files)
+        secret = read_secret(config.auth.secret_file, config.data_path)
+        before: list[bytes] = []
+        if config.cluster.url and not config.auth.secret_file:
+            own = secret
+            secret, *before = await self._store.signing.secrets(own)
+            if own != secret:
+                old.append(own)
+                keep_secret(secret, config.data_path)
+        if config.cluster.url and not await self._store.signing.agrees(digest_of(secret)):
+            raise StoreFailed(_DIFFERS)
+        self.tickets.open(secret, old=before)
+        await self.vault.open(secret, old=[*before, *old])
 
     async def close(self) -> None:
         """Ends the connections to issuers and providers."""

@@ -6,6 +6,7 @@ back, because nothing was revoked.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from gateway.errors import PersonDisabled
@@ -13,16 +14,26 @@ from gateway.stores.people import PeopleStore
 
 
 class People:
-    """Everyone who is disabled, in memory and in the store; one gateway holds the data directory."""
+    """Everyone who is disabled, in memory and in the store."""
 
     def __init__(self, store: PeopleStore, *, wall_ms: Callable[[], int]) -> None:
         self._store = store
         self._wall_ms = wall_ms
         self._disabled: dict[str, int] = {}
+        self._changing = asyncio.Lock()
+        """Held from a change in the store until it is known here, so that what is read anew is not older."""
 
     async def open(self) -> None:
         """Reads who is disabled. Raises StoreFailed."""
         self._disabled = await self._store.disabled()
+
+    async def read_anew(self) -> set[str]:
+        """Reads it again, since another gateway may have changed it; who is disabled now and was not. Raises
+        StoreFailed.
+        """
+        async with self._changing:
+            before, self._disabled = self._disabled, await self._store.disabled()
+        return self._disabled.keys() - before.keys()
 
     @property
     def disabled(self) -> Mapping[str, int]:
@@ -41,10 +52,12 @@ class People:
     async def disable(self, owner: str) -> None:
         """Disables an owner, once that is on disk. Raises StoreFull, StoreFailed."""
         at = self._wall_ms()
-        await self._store.disable(owner, at)
-        self._disabled.setdefault(owner, at)
+        async with self._changing:
+            await self._store.disable(owner, at)
+            self._disabled.setdefault(owner, at)
 
     async def enable(self, owner: str) -> None:
         """Enables an owner, once that is on disk. Raises StoreFull, StoreFailed."""
-        await self._store.enable(owner)
-        self._disabled.pop(owner, None)
+        async with self._changing:
+            await self._store.enable(owner)
+            self._disabled.pop(owner, None)

@@ -15,7 +15,7 @@ import os
 import pathlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -30,7 +30,7 @@ SECRET_NAME: Final = "cookies.key"  # noqa: S105 - a file name
 KNOWN_TICKETS: Final = 20_000
 """Verified ones that are remembered, so that a request costs a look-up and no HMAC."""
 
-TicketUse = Literal["visitor", "user", "token", "handover", "state", "access", "file"]
+TicketUse = Literal["visitor", "user", "token", "handover", "state", "access", "file", "node"]
 
 
 class Ticket(Struct, frozen=True, array_like=True):
@@ -50,18 +50,26 @@ class Tickets:
     """Signs and checks; `revoked` says what of an owner was issued too early."""
 
     def __init__(self, *, wall_ms: Callable[[], int]) -> None:
-        self._secret = b""
+        self._secrets: tuple[bytes, ...] = ()
+        """The one that signs, then those that were used before it."""
         self._wall_ms = wall_ms
-        self._signers: dict[str, Signer] = {}
+        self._signers: dict[str, tuple[Signer, ...]] = {}
         self._known: OrderedDict[tuple[str, str], Ticket] = OrderedDict()
         self.revoked: dict[str, int] = {}
         self._latest = 0
         """The latest time of issue that this process has signed or seen."""
 
-    def open(self, secret: bytes) -> None:
-        """Begins to sign, with this secret (`read_secret`)."""
-        self._secret = secret
+    def open(self, secret: bytes, *, old: Sequence[bytes] = ()) -> None:
+        """Begins to sign, with this secret (`read_secret`); what the `old` ones signed is good, too."""
+        self._secrets = (secret, *old)
         self._signers = {}
+        self._known.clear()
+
+    def note_revoked(self, revoked: Mapping[str, int]) -> set[str]:
+        """What of owners is revoked by now; those of whom more is than was known."""
+        more = {owner for owner, at in revoked.items() if at > self.revoked.get(owner, -1)}
+        self.revoked |= {owner: revoked[owner] for owner in more}
+        return more
 
     def issue(
         self,
@@ -78,11 +86,16 @@ class Tickets:
         self._latest = max(self._latest, now)
         ticket = Ticket(now, now + round(seconds * 1000), principal, secrets.token_urlsafe(12), extra or {})
         body = base64.urlsafe_b64encode(msgspec.json.encode(ticket)).rstrip(b"=")
-        return self._signer(use).sign(body).decode()
+        return self._signers_of(use)[0].sign(body).decode()
 
     def read(self, use: TicketUse, text: str) -> Ticket | None:
         """The ticket, if it was signed here for this use and is still good."""
-        ticket = self._known.get((use, text)) or self._verified(use, text)
+        ticket = self._known.get((use, text)) or self._remembered(use, text)
+        return ticket if ticket is not None and self.is_standing(ticket) else None
+
+    def read_once(self, use: TicketUse, text: str) -> Ticket | None:
+        """The same of one that is not shown again, and need not be remembered."""
+        ticket = self._verified(use, text)
         return ticket if ticket is not None and self.is_standing(ticket) else None
 
     def is_standing(self, ticket: Ticket) -> bool:
@@ -92,7 +105,7 @@ class Tickets:
 
     def is_own(self, use: TicketUse, text: str) -> bool:
         """Whether this was signed here for this use, however long ago."""
-        return (use, text) in self._known or self._verified(use, text) is not None
+        return (use, text) in self._known or self._remembered(use, text) is not None
 
     def revocation_ms(self, owner: str) -> int:
         """A time that revokes every ticket of the owner that is known of, also if the clock was set back."""
@@ -100,39 +113,69 @@ class Tickets:
 
     def csrf(self, owner: str) -> str:
         """What a page sends back in X-CSRF-Token, which no other site can read."""
-        return hmac.new(self._secret, b"csrf\0" + owner.encode(), hashlib.sha256).hexdigest()
+        return _csrf(self._secrets[0], owner)
 
     def is_csrf(self, owner: str, given: str) -> bool:
         """Whether this is the owner's, in constant time."""
-        return hmac.compare_digest(self.csrf(owner).encode(), given.encode("utf-8", "replace"))
+        text = given.encode("utf-8", "replace")
+        return any(hmac.compare_digest(_csrf(one, owner).encode(), text) for one in self._secrets)
 
     def _verified(self, use: TicketUse, text: str) -> Ticket | None:
         try:
             encoded = text.encode("ascii")
             body = encoded.rpartition(b".")[0]
-            if not hmac.compare_digest(
-                self._signer(use).sign(body), encoded
-            ):  # one spelling only, unlike unsign
+            own = [hmac.compare_digest(one.sign(body), encoded) for one in self._signers_of(use)]
+            if not any(own):  # one spelling only, unlike unsign
                 return None
             ticket = msgspec.json.decode(
                 base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)), type=Ticket
             )
         except (UnicodeEncodeError, binascii.Error, msgspec.DecodeError):
             return None
-        self._known[use, text] = ticket
         self._latest = max(self._latest, ticket.issued_at)
-        if len(self._known) > KNOWN_TICKETS:
-            self._known.popitem(last=False)
         return ticket
 
-    def _signer(self, use: str) -> Signer:
-        if not self._secret:
+    def _remembered(self, use: TicketUse, text: str) -> Ticket | None:
+        ticket = self._verified(use, text)
+        if ticket is not None:
+            self._known[use, text] = ticket
+            if len(self._known) > KNOWN_TICKETS:
+                self._known.popitem(last=False)
+        return ticket
+
+    def _signers_of(self, use: str) -> tuple[Signer, ...]:
+        if not self._secrets:
             raise RuntimeError("tickets are signed once they are open")
         if use not in self._signers:
-            self._signers[use] = Signer(
-                self._secret, salt=f"agent-gateway.{use}", digest_method=hashlib.sha256
+            salt = f"agent-gateway.{use}"
+            self._signers[use] = tuple(
+                Signer(secret, salt=salt, digest_method=hashlib.sha256) for secret in self._secrets
             )
         return self._signers[use]
+
+
+def _csrf(secret: bytes, owner: str) -> str:
+    return hmac.new(secret, b"csrf\0" + owner.encode(), hashlib.sha256).hexdigest()
+
+
+def digest_of(secret: bytes) -> str:
+    """By which two gateways find out that they have the same secret; it tells nothing else."""
+    return hmac.new(secret, b"agent-gateway: which secret", hashlib.sha256).hexdigest()
+
+
+def keep_secret(secret: bytes, data_path: pathlib.Path) -> None:
+    """Puts a secret in the place of that of the data directory, so that a backup has it, too. Raises
+    StoreFailed.
+    """
+    path = data_path / SECRET_NAME
+    incoming = path.with_suffix(".incoming")
+    try:
+        incoming.unlink(missing_ok=True)
+        with _created(incoming) as file:
+            file.write(secret)
+        incoming.rename(path)
+    except OSError as error:
+        raise StoreFailed(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def read_secret(named: str, data_path: pathlib.Path) -> bytes:

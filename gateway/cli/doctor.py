@@ -14,8 +14,12 @@ from gateway.agents.catalogue import AgentCatalogue
 from gateway.cli import sizing
 from gateway.cli.options import add_common, configured, run_by
 from gateway.cli.reach import spoken
+from gateway.config.applications import enabled, resolved
+from gateway.config.cluster import MIB
+from gateway.config.file import ConfigError
 from gateway.config.tables import Config
 from gateway.errors import StoreFailed
+from gateway.files.place import outside
 from gateway.maintenance.disk import free_bytes
 from gateway.maintenance.lock import holder, is_held
 from gateway.stores.bulk_opening import of_postgresql
@@ -49,6 +53,8 @@ def _examine(config: Config) -> int:
     findings = [
         *_data_directory(config),
         *_store(config),
+        *_files(config),
+        *asyncio.run(_applications(config)),
         *asyncio.run(_walls(config)),
     ]
     for is_well, words in findings:
@@ -92,6 +98,36 @@ def _store(config: Config) -> list[tuple[bool, str]]:
     except StoreFailed as error:
         return [(False, error.message)]
     return found
+
+
+async def _applications(config: Config) -> list[tuple[bool, str]]:
+    found: list[tuple[bool, str]] = []
+    for one in enabled(config):
+        if one.examine:
+            found += await resolved(one.examine)(config)
+    return found
+
+
+def _files(config: Config) -> list[tuple[bool, str]]:
+    """The place where several gateways keep the files of sessions, if it is not the store itself."""
+    place = config.cluster.files_place
+    if place == "folder":
+        return []
+    if place == "store":
+        most = config.cluster.files_max_bytes // MIB
+        return [(True, f"files of sessions: in the store, up to {most} MiB a session")]
+    shown = config.cluster.files.partition("?")[0]
+    try:
+        contents = outside(config.cluster.files)
+        try:
+            contents.check()
+        finally:
+            contents.close()
+    except ConfigError as error:
+        return [(False, str(error))]
+    except OSError as error:
+        return [(False, f"files of sessions: {shown}: {error.strerror}")]
+    return [(True, f"files of sessions: {shown} can be written")]
 
 
 def _database(path: pathlib.Path) -> list[tuple[bool, str]]:

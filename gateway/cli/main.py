@@ -1,5 +1,5 @@
-"""The command line: `agent-gateway serve | sessions | keys | people | tenants | usage | config | egress |
-top | mcp | doctor | backup | restore | store | drain`.
+"""The command line: `agent-gateway serve | sessions | keys | people | tenants | usage | nodes | config |
+egress | top | mcp | doctor | backup | restore | store | drain`.
 
 Each command has a module, which is imported only if its command is asked for: `--version` and `--help` import
 none of them, `keys` no server.
@@ -34,6 +34,7 @@ COMMANDS: Final = {
     "people": Command("people", "list, disable and enable the people of the running gateway"),
     "tenants": Command("tenants", "what the tenants of the running gateway use"),
     "usage": Command("usage", "what was used and what it cost, by day, model, agent, person, …"),
+    "nodes": Command("nodes", "the gateways that share a database; take the place of one that hangs away"),
     "config": Command("config", "check, show and reload the configuration"),
     "egress": Command("egress", "say whether workers may reach a host, and by which line"),
     "top": Command("top", "watch the running gateway: sessions, memory, rates, tenants"),

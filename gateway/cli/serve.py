@@ -25,9 +25,13 @@ from gateway.cli.options import USAGE_ERROR, configured, presets_of, run_by
 from gateway.config.addresses import is_loopback
 from gateway.config.known_agents import KNOWN_AGENTS
 from gateway.config.tables import Config
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, StoreFailed
+from gateway.maintenance.lock import is_held
 from gateway.server.server import listen, serve, tune
+from gateway.server.succession import Predecessor
 from gateway.server.systemd import passed_listener
+from gateway.stores.opening import migrations_of
+from gateway.stores.sqlite.schema import is_current
 from gateway.telemetry import logs, terminal
 from gateway.version import VERSION
 from gateway.workers import memory
@@ -69,6 +73,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="listen beyond this machine, although in open mode everyone who reaches it may use it",
     )
+    parser.add_argument(
+        "--take-over",
+        action="store_true",
+        help="take the place of the gateway that runs on this data directory, which ends when its turns have",
+    )
     run_by(parser, _serve)
 
 
@@ -87,6 +96,17 @@ def _serve(options: argparse.Namespace) -> int:
     except OSError as error:
         terminal.complain(f"agent-gateway: the service manager's socket: {error}")
         return 1
+    predecessor = None
+    if options.take_over and is_held(config.data_path):
+        try:
+            predecessor = _predecessor(config)
+        except OSError as error:
+            terminal.complain(f"agent-gateway: the gateway that runs there cannot hand over: {error}")
+            return 1
+        except GatewayError as error:
+            terminal.complain(f"agent-gateway: {error}")
+            return 1
+        listener = predecessor.listener
     host = config.server.host if listener is None else str(listener.getsockname()[0])
     if "open" in config.auth.modes and not is_loopback(host) and not config.server.allow_remote:
         terminal.complain(
@@ -99,7 +119,7 @@ def _serve(options: argparse.Namespace) -> int:
     if listener is not None:
         tune(listener, half_open_seconds=server.half_open_seconds)
         config = msgspec.structs.replace(config, server=msgspec.structs.replace(server, host=host))
-        return _run(options, config, listener)
+        return _run(options, config, listener, predecessor)
     try:
         listener = listen(server.host, server.port, half_open_seconds=server.half_open_seconds)
     except OSError as error:
@@ -111,24 +131,46 @@ def _serve(options: argparse.Namespace) -> int:
     return _run(options, config, listener)
 
 
-def _run(options: argparse.Namespace, config: Config, listener: socket.socket) -> int:
+def _predecessor(config: Config) -> Predecessor:
+    """The gateway that runs on the directory. Raises OSError, and StoreFailed in words."""
+    if config.is_on_postgresql:
+        raise StoreFailed(
+            "On PostgreSQL a gateway takes no other's place: give each a cluster.url, start the new one "
+            "beside the old one, and stop that."
+        )
+    if not is_current(config.database_path, migrations_of(config)):
+        raise StoreFailed(
+            "The gateway that runs is of a version with other tables than this program: stop it, and start "
+            "this one."
+        )
+    return Predecessor.ask(config.data_path)
+
+
+def _run(
+    options: argparse.Namespace,
+    config: Config,
+    listener: socket.socket,
+    predecessor: Predecessor | None = None,
+) -> int:
     os.umask(0o077)
     memory.return_large_blocks()
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve_until_signal(options, config, listener))
+            runner.run(_serve_until_signal(options, config, listener, predecessor))
     except (GatewayError, OSError) as error:
         terminal.complain(f"agent-gateway: {error}")
         return 1
     return 0
 
 
-async def _serve_until_signal(options: argparse.Namespace, config: Config, listener: socket.socket) -> None:
+async def _serve_until_signal(
+    options: argparse.Namespace, config: Config, listener: socket.socket, predecessor: Predecessor | None
+) -> None:
     for words in programs_not_found(AgentCatalogue(config)):
         log.warning("%s", words)
     url = _url(config.server.host, listener.getsockname()[1])
-    gateway = Gateway(config, reread=lambda: configured(options))
+    gateway = Gateway(config, reread=lambda: configured(options), predecessor=predecessor)
     await serve(gateway, listener, url=url, on_ready=lambda: _announce(url, is_opening=options.open))
 
 

@@ -1,4 +1,4 @@
-"""`agent-gateway sessions`: list, show, export and erase them."""
+"""`agent-gateway sessions`: list, show, export and erase them; say which gateway has one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from gateway.answers import SessionSummary
+from gateway.cli.nodes import looking
 from gateway.cli.options import USAGE_ERROR, add_common, configured, run_by
 from gateway.cli.reach import asked, reached, spoken
 from gateway.client import GatewayClient
 from gateway.config.tables import Config
+from gateway.principal import LOCAL
 from gateway.sights import OwnedSession
 from gateway.telemetry import logs, terminal
 
@@ -27,6 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         ("show", "what is known of one"),
         ("export", "write its events, or its conversation, to standard output"),
         ("rm", "end it and erase everything of it"),
+        ("where", "which of several gateways has it"),
     ):
         command = actions.add_parser(action, help=words)
         add_common(command)
@@ -57,6 +60,8 @@ def _sessions(options: argparse.Namespace) -> int:
             )
             return USAGE_ERROR
         return _owned_sessions(config, tenant=options.tenant)
+    if options.action == "where":
+        return spoken(_placed(config, ids, owner=options.owner or LOCAL.owner))
     return spoken(
         _acted(config, options.action, ids, form=options.format, is_all=is_all, owner=options.owner)
     )
@@ -78,6 +83,22 @@ async def _acted(
         if action == "rm" and is_all and owner and (removed := await client.erase_own_keys()):
             terminal.say(f"{owner}: {removed} keys of their own erased")
     return 0
+
+
+async def _placed(config: Config, ids: list[str], *, owner: str) -> int:
+    """Asks the database, not a gateway: one may hang."""
+    code = 0
+    for session_id in ids:
+        found = await looking(config).where(config.store, owner, session_id)
+        if found is None:
+            code = 1
+            terminal.say(f"{session_id}: {owner} has no such session")
+        elif found.place is None:
+            terminal.say(f"{session_id}: no gateway has it; the next that is asked takes it")
+        else:
+            doing = ", which answers in it now" if found.is_answering else ""
+            terminal.say(f"{session_id}: {found.place.name} at {found.place.url}{doing}")
+    return code
 
 
 def _owned_sessions(config: Config, *, tenant: str | None) -> int:

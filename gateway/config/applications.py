@@ -71,6 +71,8 @@ class Application(Struct, frozen=True, kw_only=True):
     """Settings of the right type that cannot be, each in words. Asked only if it runs."""
     paths: tuple[str, ...] = ()
     """Its settings that are paths: `table.name`."""
+    from_files: tuple[str, ...] = ()
+    """Its settings, as `table.name`, that a file may hold instead, which the setting `name_file` names."""
     secrets: tuple[str, ...] = ()
     """Names of settings that are never shown."""
     facts: tuple[type[facts.ApplicationFact], ...] = ()
@@ -87,6 +89,10 @@ class Application(Struct, frozen=True, kw_only=True):
     tools: tuple[str, ...] = ()
     """The names of its toolsets, which an agent's `tools` names."""
     agents: Mapping[str, OwnAgent] = {}
+    examine: Callable[[Any], Any] | str = ""
+    """For `agent-gateway doctor`: awaited with the configuration, it says what is well (True) and what is
+    not, each in words.
+    """
     needs: tuple[str, ...] = ()
     """Applications that it is built on: it does not run without them."""
     webhook_events: tuple[str, ...] = ()

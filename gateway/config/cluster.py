@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from gateway.config.tables import Config
 
 _Seconds = Annotated[float, Meta(gt=0, le=3600)]
+MIB: Final = 1024 * 1024
+FilesPlace = Literal["folder", "store", "s3", "file"]
+_ALONE: Final = "single"
+_FILES: Final = ("", "store", "none")
 
 
 class ClusterConfig(Table, frozen=True, kw_only=True):
@@ -34,6 +39,38 @@ class ClusterConfig(Table, frozen=True, kw_only=True):
     kill_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     """Workers that have rested for so long are ended."""
 
+    files: str = ""
+    """Where the snapshots of sessions' files are kept, so that a session finds its files at whichever gateway
+    it goes on: `store`, `s3://BUCKET/PREFIX`, `file:///FOLDER` (which all gateways have), or `none`: in this
+    gateway's data directory; "": `store` with `url`, else `none`.
+    """
+    files_max_bytes: Annotated[int, Meta(ge=MIB)] = 64 * MIB
+    """What the snapshots of one session may take there, compressed; `files.snapshot_mb`, if that is less."""
+
+    @property
+    def files_place(self) -> FilesPlace:
+        """What `files` names: `folder` is the data directory of each gateway."""
+        if self.files in ("store", "none"):
+            return "store" if self.files == "store" else "folder"
+        if not self.files:
+            return "store" if self.url else "folder"
+        return "s3" if self.files.startswith("s3://") else "file"
+
     def contradictions(self, config: Config) -> Iterator[str]:
+        reached = urlsplit(self.url)
+        is_whole = reached.scheme in ("http", "https") and reached.hostname
+        if self.url and (not is_whole or reached.path.strip("/") or reached.query or reached.username):
+            yield "url: write http://HOST:PORT, where the other gateways reach this one"
+        if self.name == _ALONE:
+            yield f"name: {_ALONE} is what a gateway without cluster.url is called; choose another"
+        parts = urlsplit(self.files)
+        if parts.scheme not in ("", "s3", "file") or (not parts.scheme and self.files not in _FILES):
+            yield "files: write store, s3://BUCKET/PREFIX, file:///FOLDER or none"
+        elif parts.scheme == "s3" and not parts.netloc:
+            yield "files: name a bucket: s3://BUCKET/PREFIX"
+        elif parts.scheme == "file" and (parts.netloc or not parts.path.strip("/")):
+            yield "files: name a folder that all gateways have: file:///FOLDER"
+        elif self.files not in ("", "none") and not config.is_on_postgresql:
+            yield 'files: needs store = "postgresql://…", which says what is newest; leave it out'
         if self.lease_seconds <= 4 * self.beat_seconds:
             yield "lease_seconds: more than four times cluster.beat_seconds"

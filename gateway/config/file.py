@@ -115,13 +115,13 @@ def _shown(name: str, value: Any) -> str:
     secrets |= {"env", "home_files"}
     is_secret = parts[-1] in _SECRET_KEYS or bool(secrets.intersection(parts[:-1]))
     is_secret = is_secret or (name == "egress.proxy" and "@" in value)
-    if name == "store":
+    if name == "store" or (parts[-1] == "url" and isinstance(value, str)):
         value = without_password(value)
     return f'"{_MASK}"' if is_secret and value else msgspec.json.encode(value).decode()
 
 
 def without_password(url: str) -> str:
-    """A URL of a store as it may be shown: a password may be before the `@`, or among the parameters."""
+    """A URL of a server as it may be shown: a password may be before the `@`, or among the parameters."""
     shown = _PASSWORD.sub(rf"\1{_MASK}@", url)
     return _PARAMETER.sub(rf"\1{_MASK}", shown)
 
@@ -239,13 +239,18 @@ def _put_if_absent(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _read_keys(tree: dict[str, Any], mistakes: list[str]) -> None:
-    """The keys of `[model]` and of every provider, the webhook's secret, and the store, from their files."""
+    """The keys of `[model]` and of every provider, the webhook's secret, the store, and what applications
+    say, from their files.
+    """
     _read_key("", tree, mistakes, key="store")
     _read_key("model", tree.get("model"), mistakes)
     providers = tree.get("providers")
     for name, table in providers.items() if isinstance(providers, dict) else ():
         _read_key(f"providers.{name}", table, mistakes)
     _read_key("webhook", tree.get("webhook"), mistakes, key="secret")
+    for setting in (setting for one in applications.installed().values() for setting in one.from_files):
+        name, _, key = setting.rpartition(".")
+        _read_key(name, tree.get(name), mistakes, key=key)
 
 
 def _read_key(name: str, table: Any, mistakes: list[str], *, key: str = "key") -> None:

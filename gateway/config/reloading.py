@@ -59,7 +59,9 @@ def _of_applications(old: Config, new: Config) -> dict[str, Table]:
     tables = dict(new.tables)
     for name, kind in applications.tables().items():
         kept = _kept(old.of(kind), new.of(kind))
-        if kept != new.of(kind):
+        if name not in old.tables and kept == kind():
+            tables.pop(name, None)
+        elif kept != new.of(kind):
             tables[name] = kept
     return tables
 

@@ -550,6 +550,8 @@ class VisitorsConfig(Table, frozen=True, kw_only=True):
     """A visitor that comes back within so many days is still the same one; the cookie is renewed."""
     origins: tuple[str, ...] = ()
     """Pages of other sites, whose visitors get a token instead of the cookie that browsers drop there."""
+    commands: bool = False
+    """True if a message of theirs that begins with `/` may be a command of the agent's; else it is a text."""
 
     def contradictions(self, config: Config) -> Iterator[str]:
         yield from _no_tenant(self.tenant, config)

@@ -10,6 +10,7 @@ encrypted anew at the next start; a value whose secret is lost reads as not set,
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import logging
@@ -87,13 +88,22 @@ class Vault:
         self._given: tuple[bytes, ...] = ()
         """The gateway's secret and its old ones."""
         self._secrets: dict[SecretName, StoredSecret] = {}
+        self._changing = asyncio.Lock()
+        """Held from a change in the store until it is known here, so that what is read anew is not older."""
+
+    async def read_anew(self) -> None:
+        """Reads the values again: another gateway may have changed some. Raises StoreFailed."""
+        async with self._changing:
+            self._secrets = {one.name: one for one in await self._store.all()}
 
     async def open(self, secret: bytes, *, old: Sequence[bytes] = ()) -> None:
         """Reads the values, and encrypts anew those of the `old` secrets. Raises StoreFailed if they cannot
         be read.
         """
         self._given = (secret, *old)
-        self._secrets = {one.name: one for one in await self._store.all()}
+        for made in ("_current", "_ciphers"):
+            self.__dict__.pop(made, None)
+        await self.read_anew()
         if self._secrets:
             await self._encrypt_anew()
 
@@ -153,14 +163,16 @@ class Vault:
 
     async def remove(self, name: SecretName) -> bool:
         """Removes a value; whether there was one. Raises StoreFull, StoreFailed."""
-        was_there = await self._store.remove(name, at=self._wall_ms())
-        self._secrets.pop(name, None)
+        async with self._changing:
+            was_there = await self._store.remove(name, at=self._wall_ms())
+            self._secrets.pop(name, None)
         return was_there
 
     async def erase(self, owner: str) -> int:
         """Removes every value of an owner; how many. Raises StoreFull, StoreFailed."""
-        count = await self._store.erase(owner, at=self._wall_ms())
-        self._secrets = {name: one for name, one in self._secrets.items() if name.owner != owner}
+        async with self._changing:
+            count = await self._store.erase(owner, at=self._wall_ms())
+            self._secrets = {name: one for name, one in self._secrets.items() if name.owner != owner}
         return count
 
     async def _keep(self, name: SecretName, value: str, *, at: int) -> None:
@@ -168,5 +180,6 @@ class Vault:
             raise RuntimeError("a vault keeps values once it is open")
         ciphertext = self._current.encrypt(name, value)
         stored = StoredSecret(name=name, ciphertext=ciphertext, key_id=self._current.id, set_at=at)
-        await self._store.put(stored)
-        self._secrets[name] = stored
+        async with self._changing:
+            await self._store.put(stored)
+            self._secrets[name] = stored

@@ -38,6 +38,8 @@ class CloseReason(enum.StrEnum):
     TENANT_DISABLED = "tenant_disabled"
     PERSON_DISABLED = "person_disabled"
     FAILED = "failed"
+    FENCED = "fenced"
+    """Another gateway has the session."""
 
 
 class WorkerEnd(enum.StrEnum):

@@ -66,6 +66,12 @@ class Blobs(Protocol):
     def size_bytes(self, key: str) -> int:
         """What they take."""
 
+    def contents_bytes(self, key: str, digests: Iterable[bytes]) -> int:
+        """What these contents take, of those that are there."""
+
+    def ahead(self, key: str, digests: Iterable[bytes]) -> None:
+        """These contents are got next."""
+
     def remove(self, key: str) -> None:
         """Removes all of a session."""
 
@@ -109,26 +115,36 @@ class FolderBlobs:
         return digest.digest(), size
 
     def get(self, key: str, digest: bytes) -> Iterator[bytes]:
-        unpacker, found = zlib.decompressobj(), hashlib.sha256()
+        return unpacked(self.packed(key, digest), digest)
+
+    def packed(self, key: str, digest: bytes) -> Iterator[bytes]:
+        """A content as it lies there, piece by piece."""
         descriptor = os.open(f"{self._root}/{key}/blobs/{digest.hex()}", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            while not unpacker.eof and (piece := os.read(descriptor, READ_BYTES)):
-                while piece:
-                    data = unpacker.decompress(piece, CHUNK_BYTES)
-                    piece = unpacker.unconsumed_tail
-                    found.update(data)
-                    yield data
-        except zlib.error as error:
-            raise ValueError(f"a content of a snapshot is damaged: {error}") from error
+            while piece := os.read(descriptor, READ_BYTES):
+                yield piece
         finally:
             os.close(descriptor)
-        if found.digest() != digest:
-            raise ValueError("a content of a snapshot is damaged")
+
+    def put_packed(self, key: str, digest: bytes, pieces: Iterable[bytes]) -> None:
+        """Keeps a content that is packed already."""
+        folder = self._folder(key, "blobs")
+        name = folder / digest.hex()
+        if name.exists():
+            return
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _new_file(folder) as (path, file):
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            path.rename(name)
+        self._grow(key, name)
+        self._unsynced.setdefault(key, []).append(name)
 
     def put_manifest(self, key: str, place: int, manifest: bytes) -> None:
         folder = self._folder(key, "manifests")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._flush(key)
+        self.flush(key)
         with _new_file(folder) as (path, file):
             file.write(manifest)
             file.flush()
@@ -137,8 +153,8 @@ class FolderBlobs:
         self._grow(key, folder / str(place))
         _sync(folder)
 
-    def _flush(self, key: str) -> None:
-        """Has the contents on the disk that are not yet."""
+    def flush(self, key: str) -> None:
+        """Has the contents on the disk that are not yet. Raises OSError."""
         new = self._unsynced.pop(key, [])
         if len(new) > EACH_SYNCED:
             _sync_all(self._root / key)
@@ -185,6 +201,20 @@ class FolderBlobs:
         self._sizes[key] = total
         return total
 
+    def contents_bytes(self, key: str, digests: Iterable[bytes]) -> int:
+        folder, total = self._folder(key, "blobs"), 0
+        for digest in digests:
+            with contextlib.suppress(FileNotFoundError):
+                total += (folder / digest.hex()).stat().st_size
+        return total
+
+    def ahead(self, key: str, digests: Iterable[bytes]) -> None:
+        """They are near."""
+
+    def forget_size(self, key: str) -> None:
+        """Others may have changed what a session has here."""
+        self._sizes.pop(key, None)
+
     def _grow(self, key: str, path: pathlib.Path) -> None:
         if key in self._sizes:
             self._sizes[key] += path.stat().st_size
@@ -193,6 +223,23 @@ class FolderBlobs:
         self._sizes.pop(key, None)
         self._unsynced.pop(key, None)
         trees.remove(self._root / key)
+
+
+def unpacked(pieces: Iterator[bytes], digest: bytes) -> Iterator[bytes]:
+    """A content from its packed pieces. Raises ValueError if it is damaged."""
+    unpacker, found = zlib.decompressobj(), hashlib.sha256()
+    try:
+        for packed in pieces:
+            piece = packed
+            while piece and not unpacker.eof:
+                data = unpacker.decompress(piece, CHUNK_BYTES)
+                piece = unpacker.unconsumed_tail
+                found.update(data)
+                yield data
+    except zlib.error as error:
+        raise ValueError(f"a content of a snapshot is damaged: {error}") from error
+    if found.digest() != digest:
+        raise ValueError("a content of a snapshot is damaged")
 
 
 @contextlib.contextmanager

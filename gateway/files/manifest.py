@@ -60,6 +60,8 @@ class FilesManifest(Struct, frozen=True, kw_only=True):
     """The next turn began before all was read: some of its changes may be in here."""
     is_first: bool = False
     """Nothing was kept before it: the folders were empty."""
+    given: bytes = b""
+    """What the files began as, if they are those of a workspace and are to be found elsewhere, too."""
     trouble: str = ""
     """Why nothing is known of the files of this moment, in words; empty: the entries are all there was."""
 

@@ -87,4 +87,4 @@ class FileThreads:
 
 def work_folder(workspaces: Workspaces, key: str, uid: int | None) -> WorkFolder:
     """The working directory of the session with this key."""
-    return WorkFolder(workspaces.work(key), workspaces.worker_uid(uid))
+    return WorkFolder(workspaces.work(key), workspaces.worker_uid(key, uid))

@@ -41,20 +41,33 @@ class PuttingBack:
         self._key = key
         self._uid = uid
 
-    def fill(self, entries: Sequence[Entry]) -> int:
+    def fill(self, entries: Sequence[Entry], *, lost: list[bytes] | None = None) -> int:
         """Makes everything of a snapshot in an empty folder, in which nobody is at work; how many files have
         no content in it, and are missing. Nothing is flushed: a fork that was cut is made again as a whole.
-        Raises OSError, ValueError.
+        Raises OSError; and ValueError for a content that is damaged, unless such files are `lost`: then they
+        are left out and noted there.
         """
         made = [entry for entry in entries if entry.kind != "file" or entry.digest]
         with _Parents(self._folder) as parents:
             for first in range(0, len(made), OPEN_FILES):
+                some = made[first : first + OPEN_FILES]
+                self._blobs.ahead(self._key, {entry.digest for entry in some if entry.digest})
                 with ExitStack() as opened:
-                    files = self._made(made[first : first + OPEN_FILES], parents, opened)
+                    files = self._made(some, parents, opened)
                     for entry, descriptor in files:
-                        self._write_content(entry, descriptor)
+                        self._fill_one(entry, descriptor, lost)
+        self._blobs.ahead(self._key, ())
         self._finish_folders(entries)
         return len(entries) - len(made)
+
+    def _fill_one(self, entry: Entry, descriptor: int, lost: list[bytes] | None) -> None:
+        try:
+            self._write_content(entry, descriptor)
+        except (FileNotFoundError, ValueError):
+            if lost is None:
+                raise
+            lost.append(entry.path)
+            self._in_parent(entry.path, lambda name, parent: os.unlink(name, dir_fd=parent))
 
     def _made(
         self, entries: Sequence[Entry], parents: _Parents, opened: ExitStack

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import pathlib
+import time
 from collections.abc import AsyncIterator, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal, TypeVar
@@ -24,12 +25,15 @@ from gateway.files.blobs import Blobs
 from gateway.files.manifest import WORK, Change, Entry, FilesManifest, changes, packed
 from gateway.files.putting_back import PutBack, PuttingBack
 from gateway.files.taking import STEPS, Taken, Taker, Taking
-from gateway.files.workspaces_given import keep_for_fork
+from gateway.files.travelling import TravellingBlobs
+from gateway.files.workspaces_given import keep_for_fork, put_given
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.workspace import Workspaces
 
 log = logging.getLogger(__name__)
 
+STALE_SECONDS: Final = 300.0
+"""How often files are looked for that are of no use here any more."""
 THREADS: Final = 3
 AT_ONCE: Final = 2
 """Of the threads, all but one work for sessions at large; one is there for those that start."""
@@ -86,6 +90,18 @@ class Filled(Struct, frozen=True):
     is_mixed: bool = False
 
 
+class Brought(Struct, frozen=True):
+    """What came of putting a session's files on this disk."""
+
+    files: int = 0
+    missing: int = 0
+    """Files that snapshots leave out because of their size."""
+    lost: int = 0
+    """Files whose contents are damaged, or gone."""
+    is_older: bool = False
+    """They are not those of the newest snapshot: of that nothing is known, or it cannot be read."""
+
+
 class Snapshots:
     """See the module."""
 
@@ -100,12 +116,16 @@ class Snapshots:
     ) -> None:
         self._config = config
         self._blobs = blobs
-        self._taker = Taker(blobs)
+        self.travelling = blobs if isinstance(blobs, TravellingBlobs) else None
+        """If sessions find their files at whichever gateway they go on."""
+        self._taker = Taker(blobs, travels=self.travelling is not None)
         self._workspaces = workspaces
         self._metrics = metrics
         self._wall_ms = wall_ms
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._taking: dict[str, Taking] = {}
+        self._gone: set[str] = set()
+        """Sessions with files here that were not stored when that was last looked at."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots")
         self._places = asyncio.Semaphore(AT_ONCE)
 
@@ -114,9 +134,21 @@ class Snapshots:
         """True if snapshots are taken."""
         return self._config().snapshots
 
+    async def open(self) -> None:
+        """A place for contents that is not there now is said, and may come later. Raises OSError."""
+        if self.travelling is None:
+            return
+        self.travelling.open()
+        try:
+            await self._in_thread(self.travelling.check)
+        except OSError as error:
+            log.error("the files of sessions cannot be kept for other gateways: %s", error)
+
     async def aclose(self) -> None:
         """Ends the threads, after what they are doing."""
         await asyncio.to_thread(self._threads.shutdown)
+        if self.travelling is not None:
+            await asyncio.to_thread(self.travelling.close)
 
     @contextlib.asynccontextmanager
     async def _only(self, key: str) -> AsyncIterator[None]:
@@ -158,23 +190,115 @@ class Snapshots:
     async def _take(
         self, key: str, uid: int | None, *, seq: int, turn_id: str = "", is_first: bool = False
     ) -> Taken | None:
-        worker_uid = self._workspaces.worker_uid(uid)
+        worker_uid = self._workspaces.worker_uid(key, uid)
         taking = self._taking[key] = Taking(key, worker_uid, seq, turn_id, self._wall_ms())
         root, config = self._root(key), self._config()
         try:
             with self._metrics.snapshot_seconds.time():
-                taken = await self._in_thread(
-                    lambda: self._taker.take(taking, root, config), is_first=is_first
-                )
+                taken = await self._in_thread(lambda: self._taken(taking, root, config), is_first=is_first)
         except OSError as error:
             log.error("session %s: no snapshot of its files: %s", key, error)
             self._metrics.snapshots.labels("failed").inc()
-            return None
+            words = error.strerror or str(error)
+            return Taken(seq=seq, turn_id=turn_id, unkept=words) if self.travelling is not None else None
         finally:
             self._taking.pop(key, None)
+        if taken is None:
+            return None
         outcome = "failed" if taken.trouble else "taken" if taken.is_written else "unchanged"
         self._metrics.snapshots.labels(outcome).inc()
         return taken
+
+    def _taken(self, taking: Taking, root: pathlib.Path, config: FilesConfig) -> Taken | None:
+        """None if the files on this disk are not the session's newest."""
+        travelling = self.travelling
+        if travelling is not None and not travelling.is_current(taking.key, travelling.stand(taking.key)):
+            return None
+        return self._taker.take(taking, root, config)
+
+    # -- coming from elsewhere --------------------------------------------------------------------------
+
+    async def bring(self, key: str, uid: int | None, *, is_used: bool) -> Brought | None:
+        """Has the newest files of a session on this disk, in the place of older ones: what it took, or None
+        if they were there. `is_used`: a worker or a person will change them. Raises OSError, in words.
+        """
+        if self.travelling is None or not self.is_on:
+            return None
+        async with self._only(key):
+            return await self._in_thread(lambda: self._bring(key, uid, is_used=is_used), is_first=is_used)
+
+    def _bring(self, key: str, uid: int | None, *, is_used: bool) -> Brought | None:
+        travelling, brought = self.travelling, None
+        assert travelling is not None  # noqa: S101 - see `bring`
+        stand = travelling.stand(key)
+        is_there = self._root(key).is_dir() or stand.place < 0
+        if not (is_there and travelling.is_current(key, stand)):
+            travelling.forget(key)
+            began = time.monotonic()
+            brought = self._put_there(key, uid, stand.place)
+            travelling.arrived(key, stand)
+            self._metrics.files_brought.observe(time.monotonic() - began)
+        if is_used:
+            travelling.use(key, stand)
+        return brought
+
+    def _put_there(self, key: str, uid: int | None, place: int) -> Brought | None:
+        """None if nothing is kept: what is here is all there is."""
+        newest, manifest = self._taker.manifest(key, place), self._taker.newest(key, is_good=True)
+        if manifest is None:
+            return None
+        worker_uid, lost = self._workspaces.worker_uid(key, uid), list[bytes]()
+        try:
+            root = self._workspaces.begin_arrival(key, worker_uid)
+            with Folder(root) as folder:
+                putting = PuttingBack(folder, self._blobs, key, worker_uid)
+                missing = putting.fill(manifest.entries, lost=lost)
+            put_given(root, manifest.given)
+            self._workspaces.end_arrival(key)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._workspaces.give_up_arrival(key)
+            raise
+        files = sum(entry.kind != "folder" for entry in manifest.entries)
+        is_older = newest is None or bool(newest.trouble)
+        return Brought(files - missing - len(lost), missing, len(lost), is_older)
+
+    async def clear_stale_for_ever(self) -> None:
+        """The same, every few minutes."""
+        while True:
+            await asyncio.sleep(STALE_SECONDS)
+            try:
+                if cleared := await self.clear_stale():
+                    log.info("the files of %d sessions that went elsewhere were removed here", cleared)
+            except OSError as error:
+                log.warning("files of sessions that went elsewhere are not looked for: %s", error)
+
+    async def clear_stale(self) -> int:
+        """Removes directories of sessions that are not stored any more, or whose files were used elsewhere
+        since: how many. Raises OSError.
+        """
+        travelling = self.travelling
+        if travelling is None:
+            return 0
+        keys = await self._in_thread(self._workspaces.keys)
+        gone = await self._in_thread(lambda: travelling.gone(keys)) - set(self._workspaces.expected())
+        stale = await self._in_thread(lambda: travelling.held_elsewhere(keys))
+        for key in gone & self._gone:  # twice: one that is being made is stored by then
+            await self._workspaces.remove(key)
+            travelling.notes.remove(key)
+            self._workspaces.session_gone(key, None)
+        gone, self._gone = gone & self._gone, gone - self._gone
+        for key in stale - gone:
+            async with self._only(key):
+                await self._in_thread(lambda key=key: self._clear(key))  # type: ignore[misc]
+        return len(stale | gone)
+
+    def _clear(self, key: str) -> None:
+        travelling = self.travelling
+        if travelling is None or travelling.is_current(key, travelling.stand(key)):
+            return
+        travelling.notes.remove(key)
+        self._workspaces.clear(key)
 
     async def keep_tree(self, key: str, path: pathlib.Path) -> None:
         """Keeps the contents of a workspace's tree, once for all sessions that are given it: their first
@@ -282,10 +406,10 @@ class Snapshots:
             raise NoSnapshot("Snapshots are switched off here.")
         async with self._only(key):
             taken = await self._take(key, uid, seq=seq)
-            if taken is None or taken.trouble:
+            if taken is None or taken.trouble or taken.unkept:
+                why = "" if taken is None else taken.trouble or f"{taken.unkept}."
                 raise FilesNotRestored(
-                    f"Nothing was changed, because the files of now could not be kept. "
-                    f"{taken.trouble if taken is not None else ''}".rstrip()
+                    f"Nothing was changed, because the files of now could not be kept. {why}".rstrip()
                 )
             try:
                 return await self._in_thread(lambda: self._undo(key, uid, at_seq))
@@ -299,7 +423,7 @@ class Snapshots:
             raise NoSnapshot(NOT_KEPT)
         before, after = target.below(WORK), now.below(WORK)
         with Folder(self._root(key)) as folder:
-            putting = PuttingBack(folder, self._blobs, key, self._workspaces.worker_uid(uid))
+            putting = PuttingBack(folder, self._blobs, key, self._workspaces.worker_uid(key, uid))
             files, failed = putting.undo(before, after, WORK)
         shown = [path.removeprefix(WORK + b"/").decode("utf-8", "replace") for path in failed]
         return Undone(files, shown[:MOST_CHANGES])
@@ -346,7 +470,9 @@ class Snapshots:
         seq: int,
         is_beginning: bool = False,
     ) -> Filled:
-        child_uid = self._workspaces.worker_uid(uids[1])
+        child_uid = self._workspaces.worker_uid(target, uids[1])
+        if self.travelling is not None and self.is_on:
+            self._bring(source, uids[0], is_used=False)
         if not self._root(source).is_dir():
             return Filled("none")
         self._workspaces.make(target, child_uid)
@@ -368,7 +494,7 @@ class Snapshots:
 
     def _now(self, source: str, target: str, uid: int | None, seq: int) -> FilesManifest:
         """The files as they are, kept as the first snapshot of the new session."""
-        taking = Taking(target, self._workspaces.worker_uid(uid), seq, "", self._wall_ms())
+        taking = Taking(target, self._workspaces.worker_uid(source, uid), seq, "", self._wall_ms())
         taken = self._taker.take(taking, self._root(source), self._config())
         manifest = self._taker.newest(target)
         if taken.trouble:

@@ -10,6 +10,7 @@ the last file was read, the manifest says `is_mixed`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import stat
@@ -25,7 +26,7 @@ from gateway.files.blobs import CHUNK_BYTES, Blobs
 from gateway.files.left_out import LeftOut
 from gateway.files.manifest import WORK, Entry, FilesManifest, changes, is_same, packed, unpacked
 from gateway.files.scan import ScanFailed, entry_of, is_copy, is_untouched, scan
-from gateway.files.workspaces_given import given_tree
+from gateway.files.workspaces_given import given_as_stored, given_tree
 
 MEGABYTE: Final = 1024 * 1024
 STEPS: Final = 16
@@ -36,6 +37,8 @@ TRIES: Final = 2
 """How often a file is read that changes while it is read."""
 
 
+NEARLY: Final = 0.8
+"""From this part on of what may be kept, people are told."""
 SMALLER: Final = 0.9
 """What was too large is read again when there is less than this part of it."""
 
@@ -69,8 +72,12 @@ class Taken(Struct, frozen=True, kw_only=True):
     """Files of the working directory."""
     trouble: str = ""
     """Why there is no snapshot, in words for people."""
+    unkept: str = ""
+    """Why it could not be kept where other gateways find it, in words for people: it is tried again."""
     left_out: int = 0
     """Files that are too large."""
+    full: float = 0.0
+    """Which part of what may be kept this snapshot alone takes; 0 if all of them together take little."""
 
 
 class _Content(Exception):
@@ -80,8 +87,12 @@ class _Content(Exception):
 class Taker:
     """Takes snapshots into `blobs`; one thread at a time has a session."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Blobs, *, travels: bool = False) -> None:
+        """`travels`: other gateways put these files on their disks. Then a snapshot has what they need for
+        that, and it is found out how near it is to what may be kept.
+        """
         self._blobs = blobs
+        self._travels = travels
         self._too_large: dict[str, tuple[int, int]] = {}
         """By session: how much there was to read when it was more than may be kept, and how much that was."""
 
@@ -102,8 +113,16 @@ class Taker:
             words = f"No snapshot of the files was made. {failed}"
         except OSError as error:
             words = f"No snapshot of the files was made: {error.strerror}."
+            if self._travels:
+                return self._unkept(taking, words, before, why=error.strerror or str(error))
             self._keep(taking.key, self._blobs.places(taking.key))
         return self._failed(taking, words, before)
+
+    def _unkept(self, taking: Taking, words: str, before: FilesManifest | None, *, why: str) -> Taken:
+        """The place where snapshots are kept is away, or part of it: that is noted if it can be."""
+        with contextlib.suppress(OSError):
+            self._failed(taking, words, before)
+        return Taken(seq=taking.seq, turn_id=taking.turn_id, trouble=words, unkept=why)
 
     def _take(
         self, taking: Taking, root: pathlib.Path, config: FilesConfig, before: FilesManifest | None
@@ -117,6 +136,7 @@ class Taker:
             entries=tuple(entries),
             is_mixed=taking.is_disturbed,
             is_first=before is None,
+            given=given_as_stored(root) if self._travels else b"",
         )
         if before is None and not entries:
             return Taken(seq=taking.seq, turn_id=taking.turn_id)
@@ -280,7 +300,14 @@ class Taker:
             changed=kinds.count("changed"),
             removed=kinds.count("removed"),
             left_out=sum(entry.why == "large" for entry in now.entries),
+            full=self._full(taking.key, now, config),
         )
+
+    def _full(self, key: str, now: FilesManifest, config: FilesConfig) -> float:
+        most = config.snapshot_mb * MEGABYTE
+        if not self._travels or self._blobs.size_bytes(key) <= NEARLY * most:
+            return 0.0
+        return self._blobs.contents_bytes(key, now.digests) / most
 
     def _failed(self, taking: Taking, words: str, before: FilesManifest | None) -> Taken:
         """Notes that nothing is known of this moment, so that nobody takes what was before for it."""
@@ -309,6 +336,9 @@ class Taker:
         too large: then it is gone, too.
         """
         places, most = self._blobs.places(key), config.snapshot_mb * MEGABYTE
+        if self._travels and self._blobs.size_bytes(key) > most and self._is_too_large(key, places[-1], most):
+            self._keep(key, places[:-1])  # an earlier one is better than none, if they are all there is
+            return False
         if len(places) > config.snapshots_kept:
             places = places[-(config.snapshots_kept - config.snapshots_kept // 8) :]
             self._keep(key, places)
@@ -318,6 +348,10 @@ class Taker:
             places = places[max(1, len(places) // 8) :]
             self._keep(key, places)
         return bool(places)
+
+    def _is_too_large(self, key: str, place: int, most: int) -> bool:
+        manifest = self.manifest(key, place)
+        return manifest is not None and self._blobs.contents_bytes(key, manifest.digests) > most
 
     def _keep(self, key: str, places: list[int]) -> None:
         found = [self.manifest(key, place) for place in places]

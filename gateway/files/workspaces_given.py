@@ -18,6 +18,7 @@ from gateway.workers.workspace import Workspaces
 GIVEN: Final = ".given"
 """In a session's folder, which its agent does not reach: what its files began as."""
 _MOST_BYTES: Final = 1024 * 1024
+_TREES: Final = "tree."
 
 
 class Given(Struct, frozen=True, kw_only=True):
@@ -79,15 +80,32 @@ def given_tree(folder: pathlib.Path) -> str:
     return given.tree if given is not None else ""
 
 
+def is_of_tree(key: str) -> bool:
+    """True for what the contents of a tree are kept under, False for a session's."""
+    return key.startswith(_TREES)
+
+
 def tree_key(store: str, tree_id: str = "") -> str:
     """What the contents of a tree are kept under; without an id, how those of a warm copy begin."""
-    return f"tree.{store}.{tree_id}"
+    return f"{_TREES}{store}.{tree_id}"
 
 
 def keep_for_fork(source: pathlib.Path, target: pathlib.Path) -> None:
     """The files of a fork began as those of the session that it is made of. Raises OSError."""
     if (given := _read(source)) is not None:
         (target / GIVEN).write_bytes(msgspec.json.encode(given))
+
+
+def given_as_stored(folder: pathlib.Path) -> bytes:
+    """What a session's files began as, to be put elsewhere; empty: as nothing."""
+    given = _read(folder)
+    return msgspec.json.encode(given) if given is not None else b""
+
+
+def put_given(folder: pathlib.Path, stored: bytes) -> None:
+    """The files in here began as this. Raises OSError."""
+    if stored:
+        (folder / GIVEN).write_bytes(stored)
 
 
 def _read(folder: pathlib.Path) -> Given | None:

@@ -188,7 +188,7 @@ class Outbox:
             raise WorkspaceFailed("The files of this session are not here.")
         objects = self._keeper.objects(origin.store)
         async with self._places:
-            uid = uids.worker_uid(origin.uid)
+            uid = uids.worker_uid(origin.key, origin.uid)
             await self._find_history(origin, uid)
             out = await asyncio.to_thread(made, folder / f".out-{secrets.token_hex(4)}", uid)
             try:

@@ -44,6 +44,13 @@ def document(operations: Sequence[Operation], *, version: str) -> Route:
 class GatewayApplication(Starlette):
     """Starlette without its own layers for errors: the guard, which is outside, has the words for all."""
 
+    def put_inside(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Has one more layer between the guard and the routes, for requests that come from now on."""
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        assert isinstance(self.middleware_stack, Guard)  # noqa: S101 - the outermost
+        self.middleware_stack.put_inside(layer)
+
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = self.router
         for middleware, args, kwargs in reversed(self.user_middleware):
@@ -63,9 +70,10 @@ def application(
     tokens: ModelTokens,
     monotonic: Callable[[], float],
     check_place: Callable[[], None],
-) -> Starlette:
+    layers: Sequence[Callable[[ASGIApp], ASGIApp]] = (),
+) -> GatewayApplication:
     """The routes, the first that fits before the others, behind the guard. `check_place` raises if nothing
-    may be changed now.
+    may be changed now. `layers` are between the guard and the routes.
     """
     app = GatewayApplication()
     app.router = PathRouter(routes, lifespan=lambda _app: lifespan())
@@ -77,6 +85,8 @@ def application(
         monotonic=monotonic,
         on_refused=lambda: metrics.rejections.labels("address_requests_per_second").inc(),
     )
+    for layer in layers:
+        app.add_middleware(layer)
     app.add_middleware(
         Guard,
         config=config,

@@ -78,8 +78,12 @@ class Connections:
         *,
         capacity: int,
         origin: Callable[[asyncio.Transport], PeerOrigin] = lambda _: ELSEWHERE,
+        counts_addresses: bool = True,
     ) -> None:
-        """`capacity`: connections that this process has files for. `origin` says where one comes from."""
+        """`capacity`: connections that this process has files for. `origin` says where one comes from.
+        `counts_addresses`: each address may hold only its share.
+        """
+        self._counts_addresses = counts_addresses
         self.config = config
         self.origin = origin
         self._capacity = min(config.max_connections, capacity)
@@ -104,7 +108,9 @@ class Connections:
         host = connection.client[0] if connection.client else ""
         if connection.origin.may_be_agent:
             return AGENTS
-        return None if is_within(host, self.config.trusted_proxies) else counted_address(host)
+        if not self._counts_addresses or is_within(host, self.config.trusted_proxies):
+            return None
+        return counted_address(host)
 
     @property
     def is_crowded(self) -> bool:
@@ -114,6 +120,10 @@ class Connections:
     def has_unheard(self, now: float, *, seconds: float) -> bool:
         """Whether somebody connected within so many seconds and has not asked for anything yet."""
         return any(not c.has_spoken and now - c.made_at < seconds for c in self._admitted)
+
+    def all(self) -> list[Connection]:
+        """Those that are counted."""
+        return list(self._admitted)
 
     def release(self, connection: Connection) -> None:
         """Uncounts it."""

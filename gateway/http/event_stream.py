@@ -40,8 +40,11 @@ class Direct:
 
 
 def direct(request: Request, permit: Permit) -> Direct | None:
-    """The connection of a request; None if its server has none to write to."""
-    line = carried(request.scope).line
+    """The connection of a request, which may be read while the permit is good; None if its server has none to
+    write to.
+    """
+    found = carried(request.scope)
+    found.permit, line = permit, found.line
     return None if line is None else Direct(line, permit)
 
 

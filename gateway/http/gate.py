@@ -7,6 +7,7 @@ proves no intent: what changes something also needs an Origin that the guard acc
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import secrets
@@ -31,8 +32,11 @@ from gateway.errors import (
     BrokenInvariant,
     CsrfMissing,
     Forbidden,
+    RateLimited,
     SignInFailed,
     SignInStale,
+    StoreFailed,
+    StoreFull,
     TenantDisabled,
     Unauthorized,
 )
@@ -70,6 +74,9 @@ old name, which other hosts of the domain can set.
 """
 VISITOR_SCOPES: Final = frozenset({"chat", "read"})
 MARK_LETTERS: Final = 16
+LOOKED_FOR: Final = 60
+"""Unknown keys a minute and address that are looked for in a store that several gateways share: many clients
+behind one address may begin at once with keys that were just made."""
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
 _DAY_SECONDS: Final = 86_400
 
@@ -106,6 +113,7 @@ class Gate:
         self._staff: list[Callable[[str], bool]] = []
         wrong = config().limits.wrong_credentials_per_minute
         self._failures = TokenBuckets(rate=wrong / 60, burst=wrong, monotonic=monotonic)
+        self._unknown = TokenBuckets(rate=LOOKED_FOR / 60, burst=LOOKED_FOR, monotonic=monotonic)
 
     # -- letting in -------------------------------------------------------------------------------------
 
@@ -133,7 +141,11 @@ class Gate:
 
     async def identify(self, connection: HTTPConnection) -> Principal | None:
         """The caller; None where nothing says who it is. Raises what `admit` raises."""
-        principal = await self._found(connection)
+        told = carried(connection.scope).told
+        if told is not None and told.principal is not None:
+            principal: Principal | None = told.principal
+        else:
+            principal = await self._found(connection)
         if principal is not None:
             self.check_tenant(principal)
             if not is_at_machine(connection):  # the operator looks after what a disabled person has
@@ -148,22 +160,29 @@ class Gate:
         Raises Unauthorized, SignInStale (401), CsrfMissing, TenantDisabled, PersonDisabled (403), RateLimited
         (429).
         """
-        if carried(connection.scope).operator is not None or self._config().auth.modes == ("open",):
+        found = carried(connection.scope)
+        if found.operator is not None or self._config().auth.modes == ("open",):
             return None
-        if (given := bearer(connection)) is not None:
-            principal: Principal | None = await self._by_counted_bearer(given, connection)
+        if found.told is not None and found.told.has_met:
+            principal: Principal | None = found.told.met
+        elif (given := bearer(connection)) is not None:
+            principal = await self._by_counted_bearer(given, connection)
         else:
             principal = self._by_proxy(connection) or await self._by_user_cookie(connection)
             if principal is not None:
                 self._check_intent(connection, principal)
-        if principal is None or principal.kind == "visitor":
-            return None
-        self.check_served(principal)
+        if principal is not None and principal.kind == "visitor":
+            principal = None
+        if principal is not None:
+            self.check_served(principal)
+        found.met, found.has_met = principal, True
         return principal
 
     def permit(self, connection: HTTPConnection) -> Permit:
         """Asks, later on, whether who was admitted would still be: for what stays open."""
-        principal, is_good = principal_of(connection), carried(connection.scope).is_standing
+        principal, found = principal_of(connection), carried(connection.scope)
+        is_forwarded = found.told is not None and found.told.is_forwarded
+        is_good = None if is_forwarded else found.is_standing  # the gateway that admitted them ends it
         is_operators = is_at_machine(connection)
 
         def stands() -> bool:
@@ -173,6 +192,24 @@ class Gate:
             return is_served and (is_good is None or is_good())
 
         return self._permits.issue(principal.owner, stands)
+
+    def standing_elsewhere(
+        self, principal: Principal | None, *, issued_at: int, until_ms: float | None
+    ) -> Callable[[], bool]:
+        """Asks, later on, whether a credential that another gateway has looked at is still good, as far as
+        this one can tell: what was revoked, which keys there are, when it ends.
+        """
+
+        def stands() -> bool:
+            if until_ms is not None and self._wall_ms() >= until_ms:
+                return False
+            if principal is None:
+                return True
+            key = self._keys.find(principal.key_id) if principal.key_id is not None else None
+            is_good = key is None or self._keys.is_good(key)  # one that is not known yet was just made
+            return is_good and issued_at > self.tickets.revoked.get(principal.owner, -1)
+
+        return stands
 
     def permit_of(self, owner: str, is_good: Callable[[], bool]) -> Permit:
         """The same of something that shows what an owner has to others, by a credential of its own."""
@@ -263,6 +300,7 @@ class Gate:
     async def _by_bearer(self, bearer: str, connection: HTTPConnection) -> Principal:
         modes = self._config().auth.modes
         if bearer.startswith(PREFIX) and "keys" in modes:
+            await self._learn(bearer, connection)
             principal = self.by_key(bearer)
             if principal is None:
                 raise Unauthorized("This API key is not valid; it may have been revoked or have expired.")
@@ -302,6 +340,16 @@ class Gate:
         self.check_served(principal)
         return ACCESS_PREFIX + self.tickets.issue("access", seconds=hours * 3600, principal=principal)
 
+    async def _learn(self, text: str, connection: HTTPConnection) -> None:
+        """A key that another gateway has made since is good here, too; how often somebody may have an unknown
+        one looked for is bounded.
+        """
+        if not self._config().cluster.url or self._keys.is_known(text):
+            return
+        with contextlib.suppress(RateLimited, StoreFull, StoreFailed):
+            self._unknown.take(_address(connection))
+            await self._keys.learn(text)
+
     def by_key(self, text: str) -> Principal | None:
         """Whom an API key stands for."""
         key = self._keys.check(text)
@@ -309,8 +357,9 @@ class Gate:
             return None
         return Principal(key.tenant, key.subject, "key", with_implied(frozenset(key.scopes)), key.id)
 
-    def by_pasted_key(self, connection: HTTPConnection, text: str) -> Principal:
+    async def by_pasted_key(self, connection: HTTPConnection, text: str) -> Principal:
         """Whom an API key that a person typed stands for. Raises SignInFailed, RateLimited."""
+        await self._learn(text, connection)
         principal = self.by_key(text)
         if principal is None:
             self._failures.take(_address(connection))
@@ -335,6 +384,7 @@ class Gate:
             raise Unauthorized(f"This token is not accepted: {error}.") from None
         ends = (float(claims["exp"]) + config.leeway_seconds) * 1000
         carried(connection.scope).is_standing = lambda: self._wall_ms() < ends
+        carried(connection.scope).stands_until_ms = ends
         scopes: Any = claims.get(config.scopes_claim) if config.scopes_claim else None
         return principal_from(
             claims,
@@ -444,6 +494,8 @@ class Gate:
             and self._has_good_key(current)
             and (not is_confirmed or self.sign_ins.is_good(ticket, current))
         )
+        if is_confirmed:
+            carried(connection.scope).stands_until_ms = self._wall_ms() + CONFIRM_SECONDS * 1000
         sign_in = self.sign_ins.of(ticket)
         is_newer = sign_in is not None and sign_in.extra()[CONFIRMED_AT] != ticket.extra.get(CONFIRMED_AT)
         if is_newer or self._is_due(connection, "user", ticket):
@@ -598,6 +650,7 @@ class Gate:
         if config.groups:  # what stays open asks the proxy again
             ends = self._wall_ms() + CONFIRM_SECONDS * 1000
             carried(connection.scope).is_standing = lambda: self._wall_ms() < ends
+            carried(connection.scope).stands_until_ms = ends
         return principal_from(
             {
                 "sub": subject,

@@ -149,15 +149,23 @@ class Guard:
         self._own_hosts: set[str] = set()
         """Hosts that were found to be the gateway's, by this configuration."""
 
+    def put_inside(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
+        """Has one more layer between this one and the routes, for requests that come from now on."""
+        self._app = layer(self._app)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers, given = Headers(scope=scope), _given(scope)
         found = carried(scope)
-        is_agent = await found.origin.is_agent()
-        self._place(scope, headers, given, is_agent=is_agent)
-        request_id = _request_id(given)
+        is_forwarded = found.told is not None
+        if found.told is not None:
+            request_id, is_agent = found.told.request_id or _request_id({}), False
+        else:
+            is_agent = await found.origin.is_agent()
+            self._place(scope, headers, given, is_agent=is_agent)
+            request_id = _request_id(given)
         logs.begin(request_id=request_id)
         began = time.monotonic()
         span = self._tracer.start("request", headers=headers)
@@ -167,12 +175,13 @@ class Guard:
         try:
             if is_agent and not _is_for_agents(scope):
                 raise AgentConnection(found.origin.refusal)
-            host = self._check(scope, given, origin)
-            is_of_a_port = is_agents_server(scope["path"], host)
-            sender.is_origin_allowed = origin is not None and not is_of_a_port
-            if scope.get("method") == "OPTIONS" and not is_of_a_port:
-                await _preflight(given)(scope, receive, sender)
-                return
+            if not is_forwarded:
+                host = self._check(scope, given, origin)
+                is_of_a_port = is_agents_server(scope["path"], host)
+                sender.is_origin_allowed = origin is not None and not is_of_a_port
+                if scope.get("method") == "OPTIONS" and not is_of_a_port:
+                    await _preflight(given)(scope, receive, sender)
+                    return
             if found.operator is None and scope.get("method", "GET") not in SAFE_METHODS:
                 self._check_place()
             await self._app(scope, receive, sender)
@@ -188,7 +197,8 @@ class Guard:
         finally:
             if sender.has_started:
                 operation, method = found.operation or _NO_OPERATION, scope.get("method", "GET")
-                self._metrics.answered(operation, sender.status, sender.started_at - began)
+                if not is_forwarded:
+                    self._metrics.answered(operation, sender.status, sender.started_at - began)
                 span.end(
                     name=f"{method} {operation}",
                     error=str(sender.status) if sender.status >= 500 else "",

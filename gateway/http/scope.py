@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct, field
 
+from gateway.auth.permits import Permit
 from gateway.errors import GatewayError
 from gateway.principal import Principal
 from gateway.workers.peer_identity import ELSEWHERE, PeerOrigin
@@ -33,6 +34,30 @@ class Line(Protocol):
     def ends_with_reader(self) -> AbstractContextManager[None]:
         """A block that is ended, without an error, when the reader has gone."""
 
+    def cut(self) -> None:
+        """Ends the connection at once: what was answered is not whole, and shall not look so."""
+
+
+class Told(Struct, frozen=True, kw_only=True):
+    """What is known of a caller from a look at the same request before."""
+
+    principal: Principal | None
+    """Who was admitted; None: nobody needed to be."""
+    is_new_visitor: bool = False
+    has_met: bool = False
+    met: Principal | None = None
+    """Who a public operation has found to call, if it has looked (`has_met`)."""
+    request_id: str = ""
+    mark: str = ""
+    """Of a request that another gateway has passed on: what an answer to that gateway itself says; empty: it
+    is this gateway that looks once more.
+    """
+
+    @property
+    def is_forwarded(self) -> bool:
+        """Whether another gateway has passed the request on."""
+        return self.mark != ""
+
 
 class Carried(Struct, kw_only=True):
     """See the module; `carried` finds it."""
@@ -51,8 +76,17 @@ class Carried(Struct, kw_only=True):
     """Who calls, once it was admitted."""
     is_standing: Callable[[], bool] | None = None
     """Tells if the credential that let somebody in is still good."""
+    stands_until_ms: float | None = None
+    """When that credential ends by itself, if that can be said; milliseconds since 1970 UTC."""
     is_new_visitor: bool = False
     """Nothing said who the caller is, so this request made it a visitor."""
+    has_met: bool = False
+    met: Principal | None = None
+    """Who calls a public operation, once it has looked (`has_met`)."""
+    told: Told | None = None
+    """What a look before has found; only what may have changed since then is looked at again."""
+    permit: Permit | None = None
+    """Whether what stays open for this request may stay so."""
     operation: str = ""
     """The name of the handler, once a route was found."""
     render: Callable[[GatewayError, int], Any] | None = None

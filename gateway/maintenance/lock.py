@@ -8,6 +8,8 @@ from __future__ import annotations
 import fcntl
 import os
 import pathlib
+import secrets
+import socket
 from typing import Final
 
 import msgspec
@@ -16,6 +18,20 @@ from msgspec import Struct
 from gateway.errors import StoreFailed
 
 LOCK_NAME: Final = "gateway.lock"
+
+
+_MARK_NAME: Final = "node.mark"
+
+
+def mark_of(data_path: pathlib.Path) -> str:
+    """What no other data directory has, nor a copy of this one; made at its first use. Raises StoreFailed."""
+    path = data_path / _MARK_NAME
+    try:
+        if not path.exists():
+            path.write_text(secrets.token_hex(16))
+        return f"{path.read_text()} {path.stat().st_ino} {socket.gethostname()}"
+    except OSError as error:
+        raise StoreFailed(f"{path} cannot be used: {error.strerror}.") from error
 
 
 class LockHolder(Struct, frozen=True):
@@ -32,10 +48,21 @@ class DataLock:
         self._path = data_path / LOCK_NAME
         self._fd = -1
 
+    @property
+    def fd(self) -> int:
+        """Its descriptor; whoever has a copy of it holds the lock, too. -1: it was not taken."""
+        return self._fd
+
+    def share(self, fd: int) -> None:
+        """Holds the lock together with the gateway that passed this descriptor of it."""
+        self._fd = fd
+
     def take(self) -> None:
         """Raises StoreFailed, naming the holder, if another gateway has the directory, or if it
-        cannot be used.
+        cannot be used. Nothing to do if it is shared.
         """
+        if self._fd >= 0:
+            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

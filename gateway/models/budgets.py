@@ -19,6 +19,7 @@ from msgspec import Struct
 from gateway.config.tables import DAY_MILLISECONDS, Budget, Config
 from gateway.errors import BudgetReached
 from gateway.principal import Account, tenant_of
+from gateway.stores.held import BudgetStanding
 from gateway.stores.usage import UseName
 
 MICRO: Final = 1_000_000
@@ -114,8 +115,13 @@ class Periods:
 
     def at_least(self, period: int, spent: Mapping[UseName, Counted]) -> None:
         """What is stored of a period: others may have been counted since."""
-        known = self.of(period)
+        self.of(period)
         self.restored.add(period)
+        self.count_at_least(period, spent)
+
+    def count_at_least(self, period: int, spent: Mapping[UseName, Counted]) -> None:
+        """What was used in a period by some, at all gateways."""
+        known = self.of(period)
         for name, stored in spent.items():
             mine = known.setdefault(name, Counted())
             mine.cost, mine.tokens = max(mine.cost, stored.cost), max(mine.tokens, stored.tokens)
@@ -197,6 +203,38 @@ class Budgets:
             held.cost += cost
             held.tokens += tokens
         return HeldBack(names, Amount(cost, tokens))
+
+    # -- of several gateways ----------------------------------------------------------------------------
+
+    def limited(self, account: Account) -> tuple[UseName, ...]:
+        """Who pays for a call of this account and has a budget by the day or the month."""
+        return tuple(name for name in payers(account) if self.is_limited(name))
+
+    def is_limited(self, name: UseName) -> bool:
+        """Whether somebody has a budget by the day or the month."""
+        return any(limit.span != "life" for _, limit, _ in self._limits([name]))
+
+    def counted_today(self) -> list[UseName]:
+        """Everybody of whom something is counted today."""
+        return list(self.days.of(day_of(self._wall_ms())))
+
+    def check_together(
+        self,
+        account: Account,
+        standing: Mapping[UseName, BudgetStanding],
+        held: Mapping[UseName, Counted],
+    ) -> None:
+        """Raises BudgetReached if what all gateways have used and hold back is all that is allowed; `held`:
+        what this one does.
+        """
+        for name, limit, allowed in self._limits(payers(account)):
+            if limit.span == "life" or name not in standing:
+                continue
+            whole, mine = standing[name], held.get(name) or Counted()
+            used = getattr(whole.day if limit.span == "day" else whole.month, limit.unit)
+            together = used + getattr(whole.others, limit.unit) + getattr(mine, limit.unit)
+            if together >= allowed:
+                raise self._reached(name, limit, together, allowed)
 
     def _check_unpriced(self, name: UseName, limit: _Limit, what: str) -> None:
         if self._config().quotas.unpriced == "refuse":

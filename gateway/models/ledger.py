@@ -34,7 +34,9 @@ from gateway.models.budgets import (
 )
 from gateway.models.meter import CallUsage, ModelCall
 from gateway.models.prices import MOST_TOKENS, Prices, PriceSource, cost
+from gateway.models.shared_budgets import HEAR_SECONDS, SharedBudgets
 from gateway.principal import Account
+from gateway.stores.held import HeldStore
 from gateway.stores.ledger import Chosen, Dimension, LedgerCall, LedgerEntry, LedgerStore, LedgerUse
 from gateway.stores.usage import UseName
 from gateway.telemetry.clocks import Clock, LivedTime
@@ -104,8 +106,12 @@ class Ledger:
         monotonic: Callable[[], float],
         on_settled: Callable[[LedgerCall], None] = lambda _call: None,
         keeps_days: Callable[[], tuple[int, int]] = lambda: (40, 400),
+        shared: SharedBudgets | None = None,
     ) -> None:
-        """`on_settled` counts for the metrics; `keeps_days`: of calls, of sums."""
+        """`on_settled` counts for the metrics; `keeps_days`: of calls, of sums; `shared`: budgets of several
+        gateways on one store.
+        """
+        self.shared = shared
         self._store = store
         self.budgets = budgets
         self.prices = prices
@@ -117,6 +123,7 @@ class Ledger:
         self.listener: Listener = Silent()
         self._next = EntryGroup()
         self._writing: set[asyncio.Task[None]] = set()
+        self._releasing: set[asyncio.Task[None]] = set()
         self._is_refused = False
         """Whether the store took nothing lately: the next try is due."""
 
@@ -126,14 +133,22 @@ class Ledger:
         """Settles what a gateway that was killed left in flight, and restores what the budgets say. The store
         is open. Raises StoreFailed.
         """
+        await self._settle_cut()
+        await self._restore(self.wall_ms())
+
+    async def _settle_cut(self) -> None:
         cut = [
             msgspec.structs.replace(call, status=CUT, is_estimated=True)
             for call in await self._store.in_flight()
         ]
         if cut:
             await self._store.put(cut)
-            log.warning("%d model calls were cut by the end of the last gateway: estimated", len(cut))
-        await self._restore(self.wall_ms())
+            log.warning("%d model calls were cut by the end of a gateway: estimated", len(cut))
+
+    async def _follow(self, shared: SharedBudgets) -> None:
+        """What others on the same store used, and what those that died left in flight."""
+        await self._settle_cut()
+        await shared.hear(self.wall_ms())
 
     async def _restore(self, at: int) -> None:
         today, month = day_of(at), month_of(at)
@@ -155,9 +170,12 @@ class Ledger:
 
     async def keep_for_ever(self) -> None:
         """Drops what is too old, and follows a clock that jumps."""
-        dropped_at = -KEEP_SECONDS
+        dropped_at = heard_at = -KEEP_SECONDS
         while True:
             at = self.wall_ms()
+            if self.shared is not None and self.monotonic() - heard_at >= HEAR_SECONDS:
+                heard_at = self.monotonic()
+                await self._quietly(self._follow(self.shared))
             if not self.budgets.knows(at):
                 await self._quietly(self._restore(at))
             if self.monotonic() - dropped_at >= KEEP_SECONDS:
@@ -203,18 +221,48 @@ class Ledger:
         except BudgetReached as error:
             self.listener.reached(entry.session_key, error)
             raise
-        return CallReservation(self, call, entry, held, self.put(entry))
+        group = self.put(entry) if self.shared is None else None  # else it is agreed upon first
+        return CallReservation(self, call, entry, held, group)
+
+    async def agree(self, reservation: CallReservation, shared: SharedBudgets) -> EntryGroup:
+        """Asks for what all gateways may use, and puts the reservation down. Raises BudgetReached; then there
+        was no call.
+        """
+        call, entry = reservation.call, reservation.entry
+        if self._releasing:  # what was used is stored, and would count as held back, too
+            await asyncio.wait(set(self._releasing))
+        try:
+            reservation.agreed = await shared.agree(call.account, reservation.held.amount, at=entry.at)
+        except BudgetReached as error:
+            self.budgets.release(reservation.held)
+            self.listener.reached(entry.session_key, error)
+            raise
+        return self.put(entry)
 
     def settle(self, reservation: CallReservation, entry: LedgerCall) -> None:
         """A call is over, with these figures."""
         account = reservation.call.account
         self.budgets.release(reservation.held)
         nearly = self.budgets.add(account, Amount(entry.cost, entry.tokens), at=entry.at)
-        self.put(entry)
+        group = self.put(entry)
+        if self.shared is not None and reservation.agreed:
+            self._release_after(group, reservation, self.shared)
         self._on_settled(entry)
         self.listener.settled(entry, self.monotonic() - reservation.began)
         for near in nearly:
             self.listener.near(entry.session_key, near)
+
+    def _release_after(self, group: EntryGroup, reservation: CallReservation, shared: SharedBudgets) -> None:
+        """What was held back counts until what was used does."""
+
+        async def release() -> None:
+            await group.heard.wait()
+            await shared.release(reservation.agreed, reservation.held.amount)
+
+        task = asyncio.get_running_loop().create_task(release(), name="ledger")
+        for tasks in (self._writing, self._releasing):
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
 
     def use(self, account: Account, **used: int) -> None:
         """Something else was used (`LedgerUse`): CPU time, memory, room, or tokens that an agent with a model
@@ -289,19 +337,31 @@ class CallReservation:
     """`Reservation` in the ledger."""
 
     def __init__(
-        self, ledger: Ledger, call: ModelCall, entry: LedgerCall, held: HeldBack, group: EntryGroup
+        self, ledger: Ledger, call: ModelCall, entry: LedgerCall, held: HeldBack, group: EntryGroup | None
     ) -> None:
+        """`group`: the one it is written with; None: it is to be agreed upon first."""
         self.call = call
         self.held = held
         self.began = ledger.monotonic()
         self._ledger = ledger
-        self._entry = entry
+        self.entry = entry
+        self.agreed: tuple[UseName, ...] = ()
+        """Of whom the store holds back for it."""
         self._group = group
         self._is_settled = False
 
     async def kept(self) -> None:
-        """Returns when the reservation is durable."""
-        await self._group.heard.wait()
+        """Returns when the reservation is durable. Raises BudgetReached if others have used up what was
+        left.
+        """
+        if self._group is None and (shared := self._ledger.shared) is not None and not self._is_settled:
+            try:
+                self._group = await self._ledger.agree(self, shared)
+            except BudgetReached:
+                self._is_settled = True
+                raise
+        if self._group is not None:
+            await self._group.heard.wait()
 
     def settle(
         self, usage: CallUsage, *, status: int, model: str = "", first_byte_milliseconds: int | None = None
@@ -316,7 +376,7 @@ class CallReservation:
             self._ledger.settle(
                 self,
                 msgspec.structs.replace(
-                    self._entry,
+                    self.entry,
                     model_answered=model, status=status, first_byte_ms=first_byte_milliseconds,
                     input=usage.input, cache_read=usage.cache_read, cache_write=usage.cache_write,
                     output=usage.output, reasoning=usage.reasoning, is_estimated=usage.is_estimated,
@@ -337,8 +397,17 @@ def _counts(usage: CallUsage) -> CallUsage:
     return msgspec.structs.replace(usage, **{name: _count(getattr(usage, name)) for name in names})
 
 
-def ledger_of(config: Callable[[], Config], store: LedgerStore, *, metrics: Metrics, clock: Clock) -> Ledger:
-    """The ledger of a gateway, with its budgets and prices; `config` gives the configuration as it is now."""
+def ledger_of(
+    config: Callable[[], Config],
+    store: LedgerStore,
+    *,
+    metrics: Metrics,
+    clock: Clock,
+    held: HeldStore | None = None,
+) -> Ledger:
+    """The ledger of a gateway, with its budgets and prices; `config` gives the configuration as it is now.
+    `held`: where several gateways say what they hold.
+    """
     budgets = Budgets(
         config, wall_ms=clock.wall_ms, on_reached=lambda limit: metrics.rejections.labels(limit).inc()
     )
@@ -350,6 +419,7 @@ def ledger_of(config: Callable[[], Config], store: LedgerStore, *, metrics: Metr
         monotonic=clock.monotonic,
         on_settled=lambda call: _count_for(metrics, call),
         keeps_days=lambda: (config().usage.call_days, config().usage.sum_days),
+        shared=None if held is None else SharedBudgets(held, budgets),
     )
 
 

@@ -61,6 +61,13 @@ class Cycle(RequestResponseCycle):
         finally:
             self._on_gone = None
 
+    def cut(self) -> None:
+        """Ends the connection without ending the response."""
+        if not self.response_complete and not self.disconnected:
+            self.disconnected = True
+            self.message_event.set()
+            self.transport.close()
+
     def lost(self) -> None:
         """The connection is lost."""
         self.disconnected = True

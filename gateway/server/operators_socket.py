@@ -35,25 +35,25 @@ def read_token(data_path: pathlib.Path) -> str:
     return (data_path / TOKEN_NAME).read_text("utf-8")
 
 
-def open_door(data_path: pathlib.Path) -> socket.socket:
-    """The bound socket; what a dead gateway left is removed. Raises OSError."""
-    (data_path / SOCKET_NAME).unlink(missing_ok=True)
+def open_door(data_path: pathlib.Path, name: str = SOCKET_NAME) -> socket.socket:
+    """The bound socket; what another gateway left is removed. Raises OSError."""
+    (data_path / name).unlink(missing_ok=True)
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with address(data_path) as path:
+    with address(data_path, name) as path:
         door.bind(path)
-    (data_path / SOCKET_NAME).chmod(0o600)
+    (data_path / name).chmod(0o600)
     return door
 
 
 @contextlib.contextmanager
-def address(data_path: pathlib.Path) -> Iterator[str]:
-    """The socket's address, short enough for the kernel."""
-    path = str(data_path / SOCKET_NAME)
+def address(data_path: pathlib.Path, name: str = SOCKET_NAME) -> Iterator[str]:
+    """A socket's address, short enough for the kernel."""
+    path = str(data_path / name)
     if len(os.fsencode(path)) <= PATH_BYTES:
         yield path
         return
     directory = os.open(data_path, os.O_PATH | os.O_DIRECTORY)
     try:
-        yield f"/proc/self/fd/{directory}/{SOCKET_NAME}"
+        yield f"/proc/self/fd/{directory}/{name}"
     finally:
         os.close(directory)

@@ -33,12 +33,18 @@ from gateway.errors import StoreFailed
 from gateway.http.connections import Connections
 from gateway.maintenance.lock import DataLock
 from gateway.server.collecting import Collector
+from gateway.server.nodes_listener import NodesDoor, listening
 from gateway.server.operators_door import Door
 from gateway.server.operators_socket import SOCKET_NAME, make_token, open_door
 from gateway.server.protocol import GatewayProtocol
+from gateway.server.succession import Predecessor, SuccessionDoor
 from gateway.server.systemd import notify
 from gateway.sessions.manager import SessionManager
+from gateway.sessions.membership import Membership
+from gateway.sessions.opening import Sessions
 from gateway.sessions.services import Services
+from gateway.sessions.succession import Succession
+from gateway.stores.directory import NodePlace
 from gateway.telemetry.tasks import BackgroundTasks
 from gateway.workers.peer_identity import PeerIdentity
 
@@ -56,6 +62,10 @@ BACKLOG: Final = 2_048
 BLOCKING_THREADS: Final = 3
 """For erasing files, measuring disks, looking up names: the usual number grows with the load and stays."""
 STARTED_POLL_SECONDS: Final = 0.005
+_SHARING: Final = (
+    "Agents of this gateway share the machine's network and have no uids of their own, so a successor could"
+    " not tell their connections from people's. Stop it, and start the new one."
+)
 KEEP_ALIVE_PROBES: Final = 3
 OWN_FILES: Final = 64
 """Store, log, listener, event loop, model calls."""
@@ -77,21 +87,45 @@ class Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
         self.connections = connections
+        self.for_nodes: asyncio.Server | None = None
+        self.of_nodes: Connections | None = None
+        """Those of other gateways of the same store."""
         self.serving: asyncio.Task[None]
+        self.following: asyncio.Task[None] | None = None
+        """Hears what a predecessor lets go of, until it has ended."""
 
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP_TICKS == 0:
-            self.connections.sweep(asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            self.connections.sweep(now)
+            if self.of_nodes is not None:
+                self.of_nodes.sweep(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listening in self.servers:
-            listening.close()
+        for serving in self.servers:
+            serving.close()
         self.connections.is_closing = True
         loop = asyncio.get_running_loop()
         while self.connections.has_unheard(loop.time(), seconds=FIRST_REQUEST_SECONDS):
             await asyncio.sleep(STARTED_POLL_SECONDS)
         await super().shutdown(sockets)
+
+    def rest(self) -> None:
+        """Accepts no connection any more; those that are open end with their next answer."""
+        for serving in self.servers:
+            serving.close()
+        self.servers = []
+        self.connections.is_closing = True
+
+    async def resume(self, listener: socket.socket) -> None:
+        """Accepts connections again, from this listener."""
+        make = functools.partial(
+            cast("Any", self.config.http_protocol_class),
+            config=self.config, server_state=self.server_state, app_state={},
+        )  # fmt: skip
+        self.servers = [await asyncio.get_running_loop().create_server(make, sock=listener, backlog=BACKLOG)]
+        self.connections.is_closing = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -153,12 +187,20 @@ class Servable(Protocol):
     tasks: BackgroundTasks
     failed: asyncio.Event
     """Set when it cannot go on."""
+    nodes_door: NodesDoor | None
+    """What other gateways of the same store are let in by; None: there are none."""
+    membership: Membership | None
+    predecessor: Predecessor | None
+    """Whose place it takes."""
+    sessions: Sessions
 
     @property
     def app(self) -> ASGIApp: ...
 
     @property
     def config(self) -> Config: ...
+
+    def meet_other(self) -> NodesDoor: ...
 
     def lifespan(self) -> contextlib.AbstractAsyncContextManager[None]: ...
 
@@ -193,16 +235,86 @@ async def running(gateway: Servable, listener: socket.socket) -> AsyncIterator[S
         capacity = connection_capacity(config.server, config.limits)
         connections = Connections(config.server, capacity=capacity, origin=gateway.peers.origin)
         server = Server(_uvicorn(gateway.app, config, connections), connections)
+        gateway.services.workers.own_url = own_url(listener)
+        server.following = await _take_over(gateway, server)
         serving = server.serving = asyncio.create_task(server.serve([listener]), name="server")
         try:
             while not server.started and not serving.done():
                 await asyncio.sleep(STARTED_POLL_SECONDS)
-            gateway.services.workers.own_url = own_url(listener)
-            async with _operators_door(gateway, server, connections):
+            async with _operators_door(gateway, server, connections), _nodes_door(gateway, server):
                 yield server
         finally:
+            if server.following is not None:
+                server.following.cancel()
             server.should_exit = True
             await serving
+
+
+async def _take_over(gateway: Servable, server: Server) -> asyncio.Task[None] | None:
+    """Takes the place of the predecessor, if there is one; the task that follows it to its end. Raises
+    StoreFailed.
+    """
+    if (predecessor := gateway.predecessor) is None:
+        return None
+    url = await serve_nodes(gateway, server, gateway.meet_other(), listen("127.0.0.1", 0))
+    succession = await predecessor.take(url, gateway.services.store.sessions)
+    gateway.manager.succeed(succession)
+    await gateway.sessions.begin(gateway.tasks)
+    following = predecessor.follow(
+        succession,
+        on_left=lambda name: gateway.manager.wake_readers_of(name),
+        on_end=lambda: gateway.sessions.inherited(gateway.tasks),
+    )
+    return asyncio.create_task(following, name="predecessor")
+
+
+class _Giving:
+    """What this gateway gives a successor."""
+
+    def __init__(self, gateway: Servable, server: Server, listener: socket.socket) -> None:
+        self.manager = gateway.manager
+        self._gateway = gateway
+        self._server = server
+        self._listener = listener
+        self._url = ""
+
+    @property
+    def lock_fd(self) -> int:
+        return self._gateway.lock.fd
+
+    @property
+    def listener_fd(self) -> int:
+        return self._listener.fileno()
+
+    @property
+    def objection(self) -> str:
+        if self._gateway.peers.method != "uid" and self._gateway.services.agents.on_network("shared"):
+            return _SHARING
+        return ""
+
+    def uids(self) -> list[int]:
+        return sorted(self._gateway.services.workers.workspaces.taken_uids)
+
+    async def listen_for_other(self) -> str:
+        if not self._url:
+            door = self._gateway.meet_other()
+            self._url = await serve_nodes(self._gateway, self._server, door, listen("127.0.0.1", 0))
+        return self._url
+
+    async def rest(self) -> None:
+        self._server.rest()
+        await self._gateway.sessions.rest()
+
+    def succeeded_by(self, successor: NodePlace) -> Succession:
+        succession = Succession(successor, self._gateway.services.store.sessions, kept=None)
+        self.manager.succeed(succession)
+        return succession
+
+    async def resume(self) -> None:
+        self.manager.succession = None
+        await self._gateway.sessions.begin(self._gateway.tasks)
+        await self._gateway.sessions.index(self._gateway.tasks)
+        await self._server.resume(self._listener.dup())
 
 
 @contextlib.asynccontextmanager
@@ -215,11 +327,43 @@ async def _operators_door(gateway: Servable, server: Server, connections: Connec
         cast("Any", config.http_protocol_class), config=config, server_state=server.server_state, app_state={}
     )
     listening = await asyncio.get_running_loop().create_unix_server(make, sock=open_door(data_path))
+    inode = (data_path / SOCKET_NAME).stat().st_ino
     try:
         yield
     finally:
         listening.close()
-        (data_path / SOCKET_NAME).unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            if (data_path / SOCKET_NAME).stat().st_ino == inode:  # else it is a successor's
+                (data_path / SOCKET_NAME).unlink()
+
+
+@contextlib.asynccontextmanager
+async def _nodes_door(gateway: Servable, server: Server) -> AsyncIterator[None]:
+    """The port for the other gateways of the same store. Raises StoreFailed if there can be none."""
+    cluster, settings = gateway.config.cluster, gateway.config.server
+    if cluster.url:
+        listener = listening(cluster, functools.partial(listen, half_open_seconds=settings.half_open_seconds))
+        await serve_nodes(gateway, server, gateway.meet_other(), listener)
+    try:
+        yield
+    finally:
+        if server.for_nodes is not None:
+            server.for_nodes.close()
+
+
+async def serve_nodes(gateway: Servable, server: Server, door: NodesDoor, listener: socket.socket) -> str:
+    """Serves what other gateways pass on, as long as the server serves; the listener's URL."""
+    settings = gateway.config.server
+    capacity = connection_capacity(settings, gateway.config.limits)
+    hub = Connections(settings, capacity=capacity, origin=gateway.peers.origin, counts_addresses=False)
+    config = _uvicorn(door, gateway.config, hub)
+    config.load()
+    make = functools.partial(
+        cast("Any", config.http_protocol_class), config=config, server_state=server.server_state, app_state={}
+    )
+    server.for_nodes = await asyncio.get_running_loop().create_server(make, sock=listener, backlog=BACKLOG)
+    server.of_nodes = hub
+    return own_url(listener)
 
 
 def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.Config:
@@ -250,7 +394,11 @@ async def serve(
     being usable. Once it drains, the process always ends in a bounded time.
     """
     stopping, hurrying = asyncio.Event(), asyncio.Event()
-    with _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set(), lambda: _reload(gateway)):
+    spare = listener.dup()  # the server closes its own when it rests
+    with (
+        contextlib.closing(spare),
+        _signals(lambda: hurrying.set() if stopping.is_set() else stopping.set(), lambda: _reload(gateway)),
+    ):
         async with running(gateway, listener) as server:
             gateway.lock.inform(url)
             collector = Collector(lambda: any(each.is_busy for each in gateway.manager.sessions()))
@@ -258,11 +406,13 @@ async def serve(
             gateway.services.trimmer.before_last = collector.ask
             gateway.tasks.start("collector", collector.run)
             on_ready()
-            notify("READY=1")
-            await _first_of(server.serving, stopping.wait(), gateway.failed.wait())
+            notify("READY=1" if gateway.predecessor is None else f"MAINPID={os.getpid()}\nREADY=1")
+            succeeded = _until_succeeded(gateway, server, spare)
+            await _first_of(server.serving, stopping.wait(), gateway.failed.wait(), succeeded)
             await gateway.tasks.stop("collector")
             if not server.serving.done():
-                notify("STOPPING=1")
+                if gateway.manager.succession is None:  # else the service goes on
+                    notify("STOPPING=1")
                 if gateway.failed.is_set():
                     hurrying.set()
                 end_within(gateway.config.server.drain_seconds + LAST_SECONDS)
@@ -270,6 +420,21 @@ async def serve(
                 await _drain(gateway, hurrying)
     if gateway.failed.is_set():
         raise StoreFailed("Nothing could be stored any more; the log says why.")
+
+
+async def _until_succeeded(gateway: Servable, server: Server, listener: socket.socket) -> None:
+    """Returns when a successor has everything; never, where there can be none."""
+    if gateway.membership is None and not gateway.config.is_in_memory:
+        if server.following is not None:
+            await asyncio.wait([server.following])
+        try:
+            await SuccessionDoor(gateway.config.data_path, _Giving(gateway, server, listener)).run()
+        except OSError as error:
+            log.warning("no other gateway can take over from this one: %s", error)
+        else:
+            log.info("the successor has everything")
+            return
+    await asyncio.Event().wait()
 
 
 async def _first_of(serving: asyncio.Task[None], *others: Coroutine[Any, Any, object]) -> None:

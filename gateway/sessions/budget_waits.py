@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from gateway.config.tables import Config
-from gateway.errors import BudgetReached, GatewayError
+from gateway.errors import BudgetReached, GatewayError, SessionElsewhere
 from gateway.models.budgets import day_of
 from gateway.principal import Account, tenant_of
 from gateway.stores.contract import SessionRecord
@@ -84,6 +84,8 @@ class BudgetReleaser:
 
     async def open(self) -> None:
         """Knows those that waited when the last gateway ended. Raises StoreFailed."""
+        if self._services.store.directory is not None:
+            return  # those that no other gateway has are taken over
         for record in await self._services.store.sessions.waiting_for_budget():
             self._waits.add(record)
 
@@ -127,12 +129,15 @@ class BudgetReleaser:
             session = await self._manager.find(record.owner, record.session_id)
         except BudgetReached:
             return False
+        except SessionElsewhere:  # who has it asks it
+            self._waits.forget(key)
+            return False
         except GatewayError:  # no room in memory, or the store is out of order
             return True
         if session is None or session.record.key != key:
             self._waits.forget(key)
             return False
-        error = session.go_on()
+        error = await session.go_on()
         if not session.waits_for_budget:
             self._waits.forget(key)
             return False

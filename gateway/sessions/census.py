@@ -77,6 +77,7 @@ class Census:
         )
         if self._services.membership is not None:
             standing.lease_seconds = self._services.membership.lease.seconds_left
+            standing.nodes = max(1, len(self._services.membership.nodes))
         for name in (agent.name for agent in self._services.agents.all()):
             standing.workers[name] = standing.worker_bytes[name] = 0
             standing.spares[name] = standing.frozen[name] = 0

@@ -159,14 +159,16 @@ class Forks:
     async def _make(self, source: Source, point: Point, session_id: str, agent: str) -> Forked:
         services, parent, now = self._services, source.record, self._services.wall_ms()
         async with AsyncExitStack() as undo:
+            await services.quotas.ready_to_store(parent.owner)
             services.quotas.add_session(parent.owner)
-            undo.callback(services.quotas.drop_session, parent.owner, 0)
+            undo.callback(services.quotas.unmake_session, parent.owner)
             share = StoredShare(services.quotas, Account(parent.owner, parent.key), session_bytes=0)
             undo.callback(share.end)
             share.reach(parent.stored_bytes)
             uid = services.workers.workspaces.take_uid()
             undo.callback(services.workers.workspaces.give_back_uid, uid)
             record = services.dated(_record_of(parent, session_id, agent, at=now, uid=uid), used_at=now)
+            services.workers.workspaces.settle_uid(record.key, uid)
             note = self._half / record.key
             await asyncio.to_thread(_write_note, note, _Half(record.owner, session_id))
             undo.push_async_callback(self._discard, record.key)
@@ -176,6 +178,7 @@ class Forks:
             record = _resumable(record, parent, point, filled, agent)
             stored = await self._store(record, parent, point, filled)
             undo.pop_all()
+        services.quotas.session_stored(parent.owner)
         share.end()
         services.quotas.add_bytes(parent.owner, stored.stored_bytes)
         await asyncio.to_thread(note.unlink, missing_ok=True)

@@ -28,6 +28,7 @@ from gateway.models.opening import Placeholders
 from gateway.models.routes import ROOT
 from gateway.models.tokens import ModelAccess
 from gateway.principal import Account, tenant_of
+from gateway.sessions.files import SessionFiles
 from gateway.sessions.services import WorkerServices
 from gateway.sessions.workspace import SessionWorkspace
 from gateway.workers.home_files import write_files
@@ -78,6 +79,10 @@ class HostOwner(Owner, Protocol):
     def workspace(self) -> SessionWorkspace:
         """The repository that it starts from."""
 
+    @property
+    def files(self) -> SessionFiles:
+        """Its files, which may be elsewhere."""
+
 
 class WorkerHost:
     """See the module. `open`, then talk to `peer`, then `stop`; each once."""
@@ -101,8 +106,9 @@ class WorkerHost:
     async def prepare(self) -> None:
         """Puts the files of its workspace there. Raises WorkerFailed; TimeoutError passes through."""
         workspaces, record = self._services.workspaces, self._owner.record
-        uid = workspaces.worker_uid(record.uid)
+        uid = workspaces.worker_uid(record.key, record.uid)
         try:
+            await self._owner.files.bring()
             workspaces.make(record.key, uid)
             await self._owner.workspace.prepare(uid=uid, limits=self._limits())
         except TimeoutError:  # an OSError too
@@ -195,7 +201,7 @@ class WorkerHost:
     def _spawn_request(self) -> SpawnRequest:
         agent, record = self._owner.agent, self._owner.record
         workspaces = self._services.workspaces
-        uid = workspaces.worker_uid(record.uid)
+        uid = workspaces.worker_uid(record.key, record.uid)
         workspaces.make(record.key, uid)
         home = workspaces.home(record.key)
         sandbox = self._sandbox()

@@ -26,7 +26,7 @@ from weakref import WeakValueDictionary
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.errors import GatewayError, SessionEnded, StoreFailed
+from gateway.errors import GatewayError, SessionEnded, SessionFenced, StoreFailed
 from gateway.events.facts import (
     EVENT_OVERHEAD_BYTES,
     Event,
@@ -161,6 +161,7 @@ class EventLog(Sink):
         on_visible: Callable[[Event], None] = _nothing,
         on_refused: Callable[[set[int], GatewayError], None] = _nothing,
         on_spoiled: Callable[[GatewayError], None] = _nothing,
+        on_fenced: Callable[[], None] = _nothing,
         max_events: int,
         max_bytes: int,
         tails: Tails | None = None,
@@ -175,6 +176,11 @@ class EventLog(Sink):
         self._on_refused = on_refused
         self._on_spoiled = on_spoiled
         """Called when an event that no caller waits for cannot be stored."""
+        self._on_fenced = on_fenced
+        """Called when another gateway has the session."""
+        self._fenced: SessionFenced | None = None
+        self._lost_above = 0
+        """Of a fenced log: what is above is not in the store."""
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._tails = tails or Tails()
@@ -331,7 +337,7 @@ class EventLog(Sink):
         if self._reserving is not None:
             self._reserving.cancel()
             await asyncio.wait([self._reserving])
-        if self._create is None:
+        if self._create is None and self._fenced is None:
             await self._store.reserve(self.key, self._head)
 
     def close(self) -> None:
@@ -352,7 +358,7 @@ class EventLog(Sink):
     def _part(self) -> None:
         """A log and its session hold each other; once nothing can happen any more, they do not."""
         if self._is_closed and self.is_settled:
-            self._on_visible = self._on_refused = self._on_spoiled = _nothing
+            self._on_visible = self._on_refused = self._on_spoiled = self._on_fenced = _nothing
 
     @property
     def is_closed(self) -> bool:
@@ -382,8 +388,35 @@ class EventLog(Sink):
         """Whether everything that was appended is durable: this log can be dropped and loaded again."""
         return self._kept <= self._committed
 
+    def fence(self) -> None:
+        """Another gateway has the session: what is not committed never was, nothing more is appended or
+        shown, and the store is not asked again. What readers saw and the store did not get is in a gap of the
+        next life.
+        """
+        if self._fenced is not None:
+            return
+        self._fenced, self._lost_above = SessionFenced(), self._committed
+        error = self._fenced
+        self._drop({seq for seq in self._seqs if seq > self._visible}, error)
+        for _, future in self._commits:
+            if not future.done():
+                future.set_exception(error)
+        self._commits.clear()
+        self._held.clear()
+        self._open.clear()
+        self.open_bytes = 0
+        self.committed(self._kept)
+        self._on_fenced()
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether another gateway has the session."""
+        return self._fenced is not None
+
     def show(self, data: EventData) -> int:
         """Shows something to who reads now, in its place among the facts, and keeps it nowhere; its seq."""
+        if self._fenced is not None:
+            return self._head
         self._head += 1
         event = Event(self._head, max(self._wall_ms(), self._last_at), data)
         self._put(event)
@@ -404,6 +437,8 @@ class EventLog(Sink):
         ones are dropped, not retried, and their caller gets an error. `used` is called with long JSON in them
         that is not read again (`Event.said`).
         """
+        if self._fenced is not None:
+            return self._head + 1  # whoever waits for that is told
         at = self._last_at = max(self._wall_ms(), self._last_at)
         durable = durable or (self._may_work is not None and not self._may_work())
         size = 0
@@ -452,6 +487,8 @@ class EventLog(Sink):
         Raises StoreFull or StoreFailed if the store refused it, SessionEnded if the log was closed
         first.
         """
+        if self._fenced is not None and seq > self._lost_above:
+            raise self._fenced
         if self._settled >= seq:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -499,6 +536,9 @@ class EventLog(Sink):
             self._after.popleft()[1]()
 
     def refused(self, error: GatewayError) -> None:
+        if isinstance(error, SessionFenced):
+            self.fence()
+            return
         rejected = {entry.seq for entry in self._held if entry.is_rejectable and entry.seq > self._committed}
         if not rejected:
             return
@@ -594,11 +634,13 @@ class EventLog(Sink):
         """Until it succeeds and is ahead again: what is past the reserved numbers is invisible before that.
         More may be appended while the store reserves.
         """
-        while not self._is_closed:
+        while not self._is_closed and self._fenced is None:
             try:
                 await self._reserve()
                 if self._head <= self._reserved - RESERVE_LOW_WATER:
                     return
+            except SessionFenced:
+                self.fence()
             except GatewayError:
                 await asyncio.sleep(RESERVE_RETRY_SECONDS)
             except Exception:

@@ -25,8 +25,10 @@ from gateway.buckets import TokenBuckets
 from gateway.errors import (
     Draining,
     GatewayError,
+    SessionElsewhere,
     SessionEnded,
     SessionExists,
+    SessionFenced,
     SessionLimit,
     SessionNotFound,
     StoreFailed,
@@ -42,6 +44,7 @@ from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.sessions.tenures import Tenures
 from gateway.stores.contract import Founding, SessionRecord, Tombstone
+from gateway.stores.directory import Directory, NodePlace
 from gateway.telemetry import logs
 from worker.spec import Receipt
 
@@ -62,6 +65,8 @@ RECOVERED_AT_ONCE: Final = 200
 """Sessions whose cut turns are ended together, so that they share their commits."""
 RECOVERY_SECONDS: Final = 10.0
 """How long the end of a cut turn may take to be stored before the gateway serves without it."""
+ELSEWHERE_SECONDS: Final = 1.0
+"""How often those who wait for a session ask whether another gateway has it now."""
 SHOWN_KEPT: Final = 1_000
 """Sessions that could not be stored and are remembered."""
 
@@ -73,11 +78,17 @@ class SessionManager:
         self._services = services
         self._lock = threading.Lock()
         self._sessions: dict[SessionKey, Session] = {}
+        self._by_key: dict[str, Session] = {}
+        """The same by internal key."""
         self._opening: dict[SessionKey, asyncio.Future[Session]] = {}
         self._newest: dict[str, str] = {}
         self._shown: OrderedDict[SessionKey, int] = OrderedDict()
         """The last number that was seen of sessions which could not be stored: the next goes on above it."""
         self._arrivals: dict[SessionKey, set[asyncio.Future[None]]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        """Asks where those sessions are that somebody waits for."""
+        self.succession: Directory | None = None
+        """Who has which session while one gateway takes the place of another on this machine."""
         self._tasks = asyncio.TaskGroup()
         limits = services.config.limits
         self._rates = TokenBuckets(
@@ -107,6 +118,11 @@ class SessionManager:
         with self._lock:
             return list(self._sessions.values())
 
+    def names(self) -> set[SessionKey]:
+        """Those in the map, and those that are about to enter it."""
+        with self._lock:
+            return self._sessions.keys() | self._opening.keys()
+
     def get(self, owner: str, session_id: str) -> Session | None:
         """The session in the map under this name."""
         with self._lock:
@@ -114,7 +130,29 @@ class SessionManager:
 
     def by_key(self, key: str) -> Session | None:
         """The session in the map with this internal key, for any owner."""
-        return next((session for session in self.sessions() if session.record.key == key), None)
+        with self._lock:
+            return self._by_key.get(key)
+
+    @property
+    def directory(self) -> Directory | None:
+        """Who has which session; None if this gateway has all."""
+        return self.succession or self._services.store.directory
+
+    async def here(self, owner: str, session_id: str) -> Session | None:
+        """The session in the map under this name; None if no gateway has it in memory. Raises
+        SessionElsewhere.
+        """
+        session = self.get(owner, session_id)
+        if session is None and (directory := self.directory) is not None:
+            _refuse(await directory.holder(owner, session_id), session_id)
+        return session
+
+    async def here_by_key(self, key: str) -> Session | None:
+        """The same by internal key."""
+        session = self.by_key(key)
+        if session is None and (directory := self.directory) is not None:
+            _refuse(await directory.holder_of_key(key))
+        return session
 
     def get_active_session_count(self) -> int:
         """How many sessions are in the map, with a worker or parked."""
@@ -135,17 +173,24 @@ class SessionManager:
 
     def summary(self, record: SessionRecord) -> SessionSummary:
         """A session as lists show it."""
-        session = self.get(record.owner, record.session_id)
         return SessionSummary(
             record.session_id,
             record.title,
-            str(session.state if session else SessionState.PARKED),
+            str(self.state_of(record)),
             record.agent,
             iso(record.created_at),
             iso(record.last_active_at),
             record.message_count,
             record.parent or UNSET,
         )
+
+    def state_of(self, record: SessionRecord) -> SessionState:
+        """The state of a session; of one that another gateway has, what is stored says."""
+        session = self.get(record.owner, record.session_id)
+        if session is not None:
+            return session.state
+        is_answering = self.directory is not None and record.open_turn == 1
+        return SessionState.RUNNING if is_answering else SessionState.PARKED
 
     def _reserve(self, name: SessionKey) -> Session | asyncio.Future[Session] | None:
         """The session of this name, the future of a task that opens it, or None: the caller must open it."""
@@ -160,16 +205,17 @@ class SessionManager:
 
     def _publish(self, name: SessionKey, session: Session) -> asyncio.Future[Session]:
         with self._lock:
-            self._sessions[name] = session
+            self._sessions[name] = self._by_key[session.record.key] = session
             return self._opening.pop(name)
 
     def _withdraw(self, name: SessionKey) -> asyncio.Future[Session]:
         with self._lock:
             return self._opening.pop(name)
 
-    def _remove(self, name: SessionKey) -> None:
+    def _remove(self, session: Session) -> None:
         with self._lock:
-            self._sessions.pop(name, None)
+            self._sessions.pop((session.record.owner, session.session_id), None)
+            self._by_key.pop(session.record.key, None)
 
     # -- the way in -------------------------------------------------------------------------------------
 
@@ -194,7 +240,7 @@ class SessionManager:
         session it went to before. `counted_as`: whose rate it counts against, instead of the session's: that
         of a link. `founds`: a new session is stored together with what the verb says first; `asks`: that
         needs a worker. Raises RateLimited, StoreUnreachable, IdempotencyMismatch, SessionNotFound,
-        SessionEnded, and what `get_or_create` and the verb raise.
+        SessionElsewhere, SessionEnded, and what `get_or_create` and the verb raise.
         """
         if self._services.membership is not None:
             self._services.membership.check()
@@ -206,13 +252,13 @@ class SessionManager:
                 session = await self._obtain(
                     (owner, session_id), agent=agent, is_making=True, is_spoken_to=asks
                 )
-                if session is not None and not founds:
-                    await session.founded()
+                if session is not None and not founds and not await self._is_founded(session):
+                    continue
             else:
                 session = await self.find(owner, session_id)
             if session is None:
                 raise SessionNotFound(session_id=session_id)
-            with contextlib.suppress(SessionEnded):
+            with contextlib.suppress(SessionEnded, SessionFenced, *self._founded_elsewhere):
                 try:
                     done = await verb(session)
                 finally:
@@ -228,8 +274,10 @@ class SessionManager:
         self._rates.take(f"{owner}\0{session_id}")
 
     async def source(self, owner: str, session_id: str) -> Source | None:
-        """Where the session of this name is read from; None if there is none. Reading starts nothing."""
-        return self.get(owner, session_id) or await self._shelf(owner, session_id)
+        """Where the session of this name is read from; None if there is none. Reading starts nothing. Raises
+        SessionElsewhere.
+        """
+        return await self.here(owner, session_id) or await self._shelf(owner, session_id)
 
     # -- finding and making -----------------------------------------------------------------------------
 
@@ -241,16 +289,36 @@ class SessionManager:
     async def get_or_create(self, owner: str, session_id: str, *, agent: str | None = None) -> Session:
         """The session of this name, revived from the store or made. Two callers at once get the same one.
 
-        Raises UnknownAgent, SessionLimit, Draining, StoreFull, StoreFailed.
+        Raises UnknownAgent, SessionLimit, SessionElsewhere, Draining, StoreFull, StoreFailed.
         """
-        session = await self._obtain((owner, session_id), agent=agent, is_making=True)
-        if session is None:
-            raise SessionNotFound(session_id=session_id)
-        await session.founded()
-        return session
+        for _ in range(ENDED_RETRIES):
+            session = await self._obtain((owner, session_id), agent=agent, is_making=True)
+            if session is None:
+                raise SessionNotFound(session_id=session_id)
+            if await self._is_founded(session):
+                return session
+        raise SessionExists(session_id=session_id)
+
+    @property
+    def _founded_elsewhere(self) -> tuple[type[SessionExists], ...]:
+        """What a new session ends with if another gateway founded one of its name at the same moment."""
+        return () if self.directory is None else (SessionExists,)
+
+    async def _is_founded(self, session: Session) -> bool:
+        """Waits until a session is stored; False, once it has left, if another gateway was faster. Raises
+        what the store refused it with.
+        """
+        try:
+            await session.founded()
+        except self._founded_elsewhere:
+            await asyncio.wait([session.left])
+            return False
+        return True
 
     async def find(self, owner: str, session_id: str) -> Session | None:
-        """The session of this name, revived from the store if it was reaped; None if there is none."""
+        """The session of this name, revived from the store if it was reaped; None if there is none. Raises
+        SessionElsewhere.
+        """
         if not await self.exists(owner, session_id):
             return None
         return await self._obtain((owner, session_id), agent=None, is_making=False)
@@ -274,7 +342,9 @@ class SessionManager:
         return await self.get_or_create(owner, name, agent=agent)
 
     async def exists(self, owner: str, session_id: str) -> bool:
-        """True if the owner has a session of this name, in memory or in the store."""
+        """True if the owner has a session of this name, in memory or in the store, whichever gateway has
+        it.
+        """
         if self.get(owner, session_id) is not None:
             return True
         return await self._services.store.sessions.find(owner, session_id) is not None
@@ -294,8 +364,8 @@ class SessionManager:
                 make = functools.partial(self._made, *name, agent, is_spoken_to=is_spoken_to)
                 return await self._open(name, make if is_making else None)
             session = known if isinstance(known, Session) else await _outcome(known)
-            if session is not None:
-                await session.founded()
+            if session is not None and not await self._is_founded(session):
+                continue
             if session is not None and not session.is_ending:
                 logs.bind(session=session.record.key)
                 return session
@@ -314,8 +384,10 @@ class SessionManager:
         if session is None:
             self._withdraw(name).cancel()
             return None
+        is_moved = self.by_key(session.record.key) is not None
         waiting = self._publish(name, session)
-        self._tasks.create_task(self._host(session), name=f"session {session.record.key}")
+        if not is_moved:
+            self._tasks.create_task(self._host(session), name=f"session {session.record.key}")
         waiting.set_result(session)
         self._newest[name[0]] = name[1] if make is not None else self._newest.get(name[0], name[1])
         self._ring(name)
@@ -325,15 +397,42 @@ class SessionManager:
         self, name: SessionKey, make: Callable[[], Awaitable[Session]] | None
     ) -> Session | None:
         owner, session_id = name
-        record = await self._services.store.sessions.find(owner, session_id)
+        record = await self._claimed(owner, session_id)
         if record is None:
             return None if make is None else await make()
-        if record.uid is None and (uid := self._services.workers.workspaces.take_uid()) is not None:
+        if (moved := self.by_key(record.key)) is not None:
+            self._note_moved(moved, record)
+            return moved
+        workspaces = self._services.workers.workspaces
+        if record.uid is None and not workspaces.has_own_uids and (uid := workspaces.take_uid()) is not None:
             record = await self._given(record, uid)
         tombstone = await self.tombstone(owner, session_id)
         session = Session(record, self._services)
         await session.load(above=tombstone.last_seq if tombstone else 0)
         return session
+
+    async def _claimed(self, owner: str, session_id: str) -> SessionRecord | None:
+        """The record of a session, which is this gateway's from now on. Raises SessionElsewhere."""
+        if (directory := self.directory) is None:
+            return await self._services.store.sessions.find(owner, session_id)
+        found = await directory.claim(owner, session_id)
+        if isinstance(found, NodePlace):
+            _refuse(found, session_id)
+            return None
+        if found is not None:
+            self._services.metrics.claims.labels("asked").inc()
+        return found
+
+    def _note_moved(self, session: Session, record: SessionRecord) -> None:
+        """Another gateway has given a session that is in memory here to another owner."""
+        old = session.record.owner, session.session_id
+        with self.tenures.ending(old[0]):
+            with self._lock:
+                self._sessions.pop(old, None)
+            session.move(record.owner, record.session_id)
+        self._services.waits.move(record.key, record.owner, record.session_id)
+        self._newest.pop(old[0], None)
+        self._wake_readers({old[0], record.owner})
 
     async def _given(self, record: SessionRecord, uid: int) -> SessionRecord:
         """A session that a gateway without uids of its own made: from now on it has one, and so have its
@@ -356,15 +455,17 @@ class SessionManager:
         agent, spares = services.agent_for(owner, agent_name), services.workers.spares
         tombstone = await self.tombstone(owner, session_id)
         with contextlib.ExitStack() as taken:
+            await services.quotas.ready_to_store(owner)
             services.quotas.add_session(owner)
-            taken.callback(services.quotas.drop_session, owner, 0)
+            taken.callback(services.quotas.unmake_session, owner)
             spare = spares.promise(agent, tenant_of(owner)) if is_spoken_to else None
             if spare is not None:
                 taken.callback(spares.take_back, spare)
                 key, uid = spare.key, spare.uid
             else:
                 key, uid = secrets.token_hex(12), services.workers.workspaces.take_uid()
-                taken.callback(services.workers.workspaces.give_back_uid, uid)
+                services.workers.workspaces.settle_uid(key, uid)
+                taken.callback(services.workers.workspaces.session_gone, key, uid)
                 services.workers.workspaces.expect(key)  # before there are files, which a death would leave
                 taken.callback(services.workers.workspaces.stored, key)
             made = _new_record(key, owner, session_id, agent.name, at=now, uid=uid)
@@ -378,6 +479,9 @@ class SessionManager:
 
     async def _store(self, record: SessionRecord, founding: Founding) -> None:
         await self._services.store.sessions.create(record, founding)
+        if self.directory is not None:
+            self._services.metrics.claims.labels("born").inc()
+        self._services.quotas.session_stored(record.owner)
         self._services.workers.workspaces.stored(record.key)
 
     async def _erase_files(self, key: str) -> None:
@@ -394,7 +498,8 @@ class SessionManager:
         if len(self._shown) > SHOWN_KEPT:
             self._shown.popitem(last=False)
         await self._erase_files(record.key)
-        self._services.workers.workspaces.give_back_uid(record.uid)
+        self._services.workers.workspaces.session_gone(record.key, record.uid)
+        self._services.quotas.session_stored(record.owner)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
 
@@ -412,16 +517,42 @@ class SessionManager:
                 self._services.workers.workspaces.stored(key)
             else:
                 await self._erase_files(key)
-        records = await self._services.store.sessions.with_open_turn()
+        return await self.end_cut_turns() if self.directory is None else await self.take_over()
+
+    async def end_cut_turns(self) -> int:
+        """Ends the turns that are open in the store although nobody runs them; how many."""
+        found = await self._services.store.sessions.with_open_turn()
+        records = [record for record in found if self.by_key(record.key) is None]
         for start in range(0, len(records), RECOVERED_AT_ONCE):
-            some = records[start : start + RECOVERED_AT_ONCE]
-            found = await asyncio.gather(
-                *(self._end_cut_turn(record) for record in some), return_exceptions=True
-            )
-            for record, outcome in zip(some, found, strict=True):
-                if isinstance(outcome, Exception):
-                    log.error("session %s: its cut turn was not ended", record.key, exc_info=outcome)
+            await self._end_cut_turns(records[start : start + RECOVERED_AT_ONCE])
         return len(records)
+
+    async def take_over(self) -> int:
+        """Ends the turns that the death of other gateways cut, or of this one's last start: those that nobody
+        else has taken over; how many. Raises StoreFailed.
+        """
+        count = 0
+        while (directory := self.directory) is not None and not self.is_draining:
+            records = await directory.claim_open(limit=RECOVERED_AT_ONCE)
+            self._services.metrics.claims.labels("taken_over").inc(len(records))
+            if not records:
+                break
+            cut = [record for record in records if record.open_turn == 1]
+            for record in records:
+                if record.open_turn != 1:
+                    self._services.waits.add(record)
+            await self._end_cut_turns(cut)
+            count += len(cut)
+        return count
+
+    async def _end_cut_turns(self, records: Sequence[SessionRecord]) -> None:
+        found = await asyncio.gather(
+            *(self._end_cut_turn(record) for record in records), return_exceptions=True
+        )
+        for record, outcome in zip(records, found, strict=True):
+            if isinstance(outcome, Exception):
+                log.error("session %s: its cut turn was not ended", record.key, exc_info=outcome)
+                await self.release(record.key)  # so that another gateway may try
 
     async def _end_cut_turn(self, record: SessionRecord) -> None:
         """Returns once readers are shown that it has ended."""
@@ -433,13 +564,13 @@ class SessionManager:
     async def newest(self, owner: str) -> str | None:
         """The id of the session that the owner created last and still has."""
         known = self._newest.get(owner)
-        if known is not None and self.get(owner, known) is not None:
+        if self.directory is None and known is not None and self.get(owner, known) is not None:
             return known
         record = await self._services.store.sessions.newest(owner)
         return None if record is None else record.session_id
 
     async def _shelf(self, owner: str, session_id: str) -> Shelf | None:
-        """A stored session for reading only: nothing is started, nothing enters the map."""
+        """A stored session, which no gateway has, for reading only: nothing is started."""
         record = await self._services.store.sessions.find(owner, session_id)
         if record is None:
             return None
@@ -478,6 +609,14 @@ class SessionManager:
         finally:
             self._wake_readers({giver, taker})
         return len(records)
+
+    async def check_here(self, owner: str, session_id: str | None) -> None:
+        """Raises SessionElsewhere if another gateway has a session; of the owner's newest if it has no id."""
+        if session_id is not None:
+            await self.here(owner, session_id)
+        elif (directory := self.directory) is not None:
+            found = await directory.holders([(owner, "")])
+            _refuse(found.get((owner, "")))
 
     def wake_readers_of(self, name: SessionKey) -> None:
         """Lets those who read the session of this name look again, though nothing in it is new."""
@@ -546,8 +685,23 @@ class SessionManager:
         except Exception:
             log.exception("session %s: its end failed", session.record.key)
         finally:
-            self._remove((session.record.owner, session.session_id))
+            if session.log.is_founded and not session.log.is_fenced:
+                await self.release(session.record.key)
+            self._remove(session)
             session.left.set_result(None)
+
+    async def release(self, key: str) -> None:
+        """Other gateways may have a session from now on; if the store cannot write, once this one ends."""
+        if (directory := self.directory) is not None:
+            try:
+                await directory.release(key)
+            except GatewayError as error:
+                log.info("session %s: it stays this gateway's: %s", key, error)
+
+    def fence(self) -> None:
+        """This gateway has lost its place: others may have its sessions, so they end without a word."""
+        for session in self.sessions():
+            session.fence()
 
     async def close(self, session: Session, reason: CloseReason) -> Receipt:
         """Ends a session and waits until it has left; the receipt of its worker.
@@ -592,7 +746,7 @@ class SessionManager:
                 session.lose_parent(record.session_id)
         key = ConversationKey(tenant_of(record.owner), record.owner, record.session_id)
         await self._services.observers.erased(key, reason=reason)
-        self._services.workers.workspaces.give_back_uid(record.uid)
+        self._services.workers.workspaces.session_gone(record.key, record.uid)
         self._services.quotas.drop_session(record.owner, record.stored_bytes)
         self._services.quotas.forget_session(record.key)
         repositories = self._services.workers.repositories
@@ -615,12 +769,14 @@ class SessionManager:
 
     async def arrival(self, owner: str, session_id: str, *, has_come: Callable[[], bool]) -> None:
         """Returns when a session of this name enters the map, `has_come` is true already, or nobody can
-        come.
+        come. Raises SessionElsewhere when another gateway has it; of the owner's newest if the name is "".
         """
         name = (owner, session_id)
         while not has_come() and not self.is_draining:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._arrivals.setdefault(name, set()).add(future)
+            if self.directory is not None and (self._looking is None or self._looking.done()):
+                self._looking = self._tasks.create_task(self._look_elsewhere(), name="where sessions are")
             try:
                 await future
             finally:
@@ -628,8 +784,29 @@ class SessionManager:
                 if not self._arrivals[name]:
                     del self._arrivals[name]
 
+    async def _look_elsewhere(self) -> None:
+        """Until nobody waits: asks for all of them at once which sessions another gateway has now."""
+        while self._arrivals and (directory := self.directory) is not None:
+            try:
+                found = await directory.holders(list(self._arrivals))
+            except GatewayError:
+                found = {}  # the next time
+            for name, place in found.items():
+                for future in self._arrivals.get(name, ()):
+                    if not future.done():
+                        future.set_exception(_elsewhere(place, name[1]))
+            await asyncio.sleep(ELSEWHERE_SECONDS)
+
+    def succeed(self, succession: Directory) -> None:
+        """What it says another gateway of this directory has is that one's from now on."""
+        self.succession = succession
+        for name in list(self._arrivals):
+            self._ring(name)  # so that those who wait look there
+
     def _begin_to_drain(self) -> None:
         self.is_draining = True
+        if self._looking is not None:
+            self._looking.cancel()
         for name in list(self._arrivals):
             self._ring(name)
 
@@ -640,8 +817,8 @@ class SessionManager:
                     future.set_result(None)
 
     async def record(self, owner: str, session_id: str) -> SessionRecord | None:
-        """The record of a session, of one in the map as it is now."""
-        session = self.get(owner, session_id)
+        """The record of a session, of one in the map as it is now. Raises SessionElsewhere."""
+        session = await self.here(owner, session_id)
         if session is not None:
             return session.fresh_record()
         return await self._services.store.sessions.find(owner, session_id)
@@ -663,6 +840,16 @@ class SessionManager:
         if session is None:
             return record
         return msgspec.structs.replace(session.fresh_record(), parent=record.parent)
+
+
+def _elsewhere(place: NodePlace, session_id: str = "") -> SessionElsewhere:
+    return SessionElsewhere(node=place.id, url=place.url, session_id=session_id or None)
+
+
+def _refuse(place: NodePlace | None, session_id: str = "") -> None:
+    """Raises SessionElsewhere if another gateway has a session."""
+    if place is not None:
+        raise _elsewhere(place, session_id)
 
 
 async def _outcome(opening: asyncio.Future[Session]) -> Session | None:

@@ -2,7 +2,8 @@
 
 The store beats, and tells of each answer. Guarantees: when no answer has come for `lease_seconds`, the
 workers rest, also if the gateway stands still as a whole, and nothing new is accepted; they go on with the
-next answer, or end when they have rested for `kill_seconds`; once the place was taken they end at once.
+next answer, or end when they have rested for `kill_seconds`; once the place was taken they end at once. Of
+several gateways, one that stood still for a lease is known to be dead.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Final
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreUnreachable
 from gateway.sessions.lease import Lease, LeaseState
+from gateway.stores.directory import Node, NodesSeen
+from gateway.stores.sightings import NodeRow, Sightings
 from worker.spec import GoOn
 
 log = logging.getLogger(__name__)
@@ -50,11 +53,38 @@ class Membership:
             lease_seconds=config.lease_seconds, monotonic=monotonic, on_change=self._has_changed
         )
         self._look: asyncio.TimerHandle | None = None
+        self._sightings = Sightings(lease_seconds=config.lease_seconds)
+        self.nodes: tuple[Node, ...] = ()
+        """The gateways that share the store, this one among them; empty if it is alone."""
+        self.dead: list[NodeRow] = []
+        """Those that stood still for a lease, and whose rows are there still."""
+        self.news = asyncio.Event()
+        """Set when one has died or left."""
+        self.on_changes: Callable[[int], None] = lambda _changes: None
+        """Hears, with the first beat and whenever it has risen, how often something was changed that gateways
+        keep in memory.
+        """
+        self._changes: int | None = None
 
     def check(self) -> None:
         """Raises StoreUnreachable if nothing may be accepted now."""
         if not self.lease.may_work_now():
             raise StoreUnreachable(retry_after_seconds=RETRY_SECONDS)
+
+    def seen(self, seen: NodesSeen) -> None:
+        """The store has told of the others, just now."""
+        before, self.nodes = self.nodes, seen.nodes
+        others = [node.row for node in seen.nodes if node.id != seen.mine]
+        self.dead = self._sightings.see(others, at=self._monotonic())
+        if self.dead or {node.id for node in before} - {node.id for node in seen.nodes}:
+            self.news.set()
+        if seen.changes != self._changes:
+            self._changes = seen.changes
+            self.on_changes(seen.changes)
+
+    def name_of(self, node: int) -> str:
+        """What the operator calls one of them."""
+        return next((known.name for known in self.nodes if known.id == node), str(node))
 
     def beaten(self, sent: float, is_mine: bool) -> None:
         """The store has answered what was sent then; `is_mine`: the row of this gateway is there."""

@@ -25,6 +25,7 @@ from gateway.egress.intercept import Interception
 from gateway.egress.mcp_client import McpClient
 from gateway.egress.tunnel import dial
 from gateway.files.blobs import FOLDER, FolderBlobs
+from gateway.files.place import blobs_of, within_place
 from gateway.files.snapshots import Snapshots
 from gateway.files.uploads import Uploads
 from gateway.files.workspaces import WorkspaceKeeper
@@ -45,12 +46,13 @@ from gateway.sessions.slots import WorkerSlots
 from gateway.sessions.spares import Spares
 from gateway.sessions.spending import SpendingNews
 from gateway.sessions.starts import StartQueue
+from gateway.sessions.takeover import Takeover
 from gateway.sessions.workspace import WorkspaceTools
 from gateway.stores.contract import Store
 from gateway.telemetry.audit import Audit
 from gateway.telemetry.clocks import Clock
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tasks import BackgroundTasks
+from gateway.telemetry.tasks import BackgroundTasks, TaskRun
 from gateway.telemetry.tracing import tracer
 from gateway.version import VERSION
 from gateway.workers.opening import Workers
@@ -101,7 +103,8 @@ class Sessions:
             dial=dial,
             on_outcome=lambda name, outcome: metrics.credential_requests.labels(name, outcome).inc(),
         )
-        self._blobs = FolderBlobs(config.data_path / FOLDER)
+        self._folder = FolderBlobs(config.data_path / FOLDER)
+        blobs = blobs_of(config, store=store.files, folder=self._folder)
         self._is_in_memory = config.is_in_memory
         doors = DoorKeeper(
             connections=lambda: current.config.egress.connections,
@@ -109,8 +112,8 @@ class Sessions:
             on_connection=lambda door: metrics.egress_connections.labels(door).inc(),
         )
         snapshots = Snapshots(
-            lambda: current.config.files,
-            blobs=self._blobs,
+            lambda: within_place(current.config.files, config),
+            blobs=blobs,
             workspaces=workers.workspaces,
             metrics=metrics,
             wall_ms=clock.wall_ms,
@@ -223,11 +226,24 @@ class Sessions:
             on_odd=metrics.odd("mcp"),
         )
 
+    def _of_several(self) -> dict[str, TaskRun]:
+        """What several gateways on one store need."""
+        snapshots, found = self.services.snapshots, dict[str, TaskRun]()
+        if snapshots.travelling is not None:
+            found["files elsewhere"] = snapshots.clear_stale_for_ever
+        membership, directory = self.services.membership, self.services.store.directory
+        if membership is not None and directory is not None:
+            found["takeover"] = Takeover(self.manager, membership, directory).run
+        return found
+
     @contextlib.asynccontextmanager
-    async def running(self, tasks: BackgroundTasks) -> AsyncIterator[None]:
-        """Recovers those that the end of the last gateway cut; leaving ends every session's worker."""
+    async def running(self, tasks: BackgroundTasks, *, has_predecessor: bool = False) -> AsyncIterator[None]:
+        """Recovers those that the end of the last gateway cut; leaving ends every session's worker.
+        `has_predecessor`: it has not ended; `begin` and `inherited` come later.
+        """
         await self.services.egress.open()
-        await asyncio.to_thread(self._blobs.open, is_empty=self._is_in_memory)
+        await asyncio.to_thread(self._folder.open, is_empty=self._is_in_memory)
+        await self.services.snapshots.open()
         self.repositories.open()
         async with (
             contextlib.aclosing(self.services.egress),
@@ -236,20 +252,48 @@ class Sessions:
             self.manager,
             contextlib.aclosing(self.repositories),
         ):
-            await self.forks.recover()
-            await self.releaser.open()
-            if recovered := await self.manager.recover():
-                log.warning("%d turns were cut by the end of the last gateway", recovered)
-            async with tasks.running(
-                {
-                    "reaper": self.reaper.reap_for_ever,
-                    "parker": self.reaper.park_for_ever,
-                    "budgets": self.releaser.run,
-                    "workspaces": self.repositories.keep_for_ever,
-                    "loop lag": LoopLag(self.services).run,
-                    "spares": self.spares.keep_for_ever,
-                    "search": Indexer(self.services.store.search, self.services.monotonic).run,
-                    "memory": self.services.slots.watch_memory,
-                }
-            ):
+            if not has_predecessor:
+                await self.forks.recover()
+                await self.releaser.open()
+                if recovered := await self.manager.recover():
+                    log.warning("%d turns were cut by the end of the last gateway", recovered)
+            runs = {
+                **self._of_several(),
+                "parker": self.reaper.park_for_ever,
+                "loop lag": LoopLag(self.services).run,
+                "memory": self.services.slots.watch_memory,
+            }
+            async with tasks.running(runs), contextlib.AsyncExitStack() as self._beside:
+                if not has_predecessor:
+                    await self.begin(tasks)
+                    await self.index(tasks)
                 yield
+
+    async def begin(self, tasks: BackgroundTasks) -> None:
+        """Does from now on what only one gateway of a directory does."""
+        runs = {
+            "reaper": self.reaper.reap_for_ever,
+            "budgets": self.releaser.run,
+            "workspaces": self.repositories.keep_for_ever,
+            "spares": self.spares.keep_for_ever,
+        }
+        await self._beside.enter_async_context(tasks.running(runs))
+
+    async def rest(self) -> None:
+        """Does none of that any more, and builds no index: a successor does."""
+        await self._beside.aclose()
+
+    async def index(self, tasks: BackgroundTasks) -> None:
+        """Builds the index of searches from now on. As long as another gateway writes, too, a search reads
+        what has none.
+        """
+        indexer = Indexer(self.services.store.search, self.services.monotonic)
+        await self._beside.enter_async_context(tasks.running({"search": indexer.run}))
+
+    async def inherited(self, tasks: BackgroundTasks) -> None:
+        """The predecessor has ended: everything is this gateway's. Raises StoreFailed."""
+        self.manager.succession = None
+        await self.releaser.open()
+        if cut := await self.manager.end_cut_turns():
+            log.warning("%d turns were cut by the end of the predecessor", cut)
+        await self.index(tasks)

@@ -9,7 +9,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import UNSET, UnsetType
 
@@ -17,10 +17,14 @@ from gateway.events import facts as ev
 from gateway.principal import Account
 from gateway.telemetry import tracing
 
+_BYTE_ORDER_MARK: Final = "\ufeff"
+"""White space to agents in JavaScript, which look for their commands behind it; not to Python."""
+
 
 def as_text(text: str) -> str:
     """A text that an agent takes for no command of its own."""
-    return f"The visitor wrote: {text}" if text.lstrip().startswith("/") else text
+    is_like_one = text.replace(_BYTE_ORDER_MARK, " ").lstrip().startswith("/")
+    return f"The visitor wrote: {text}" if is_like_one else text
 
 
 class Turn:
@@ -155,6 +159,11 @@ class Queue:
     def waits_for_budget(self) -> bool:
         """Whether they go on when a budget allows them."""
         return self._held_for == "budget"
+
+    @property
+    def account(self) -> Account | None:
+        """Who pays for the next one; None if none waits."""
+        return self._turns[0].account if self._turns else None
 
     def has(self, message_id: str) -> bool:
         """Whether the message of this id waits."""

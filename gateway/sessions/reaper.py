@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from gateway.config.tables import DAY_MILLISECONDS, SessionsConfig
 from gateway.errors import GatewayError
@@ -108,14 +109,28 @@ class Reaper:
         stand = await self._services.store.logs.stand(record.key)
         await self._manager.erase(record, max(stand.last_seq, stand.reserved_seq), reason="purged")
 
+    async def _expired(self, now: int) -> Sequence[SessionRecord]:
+        """Those whose time is over; where several gateways share the store, those that nobody has: they are
+        this one's then, and each gateway purges others.
+        """
+        store = self._services.store
+        if (directory := self._manager.directory) is None:
+            return await store.sessions.expired(now, limit=PURGE_BATCH)
+        for session in self._manager.sessions():
+            self._let_go(session, now)
+        claimed = await directory.claim_expired(now, limit=PURGE_BATCH)
+        self._services.metrics.claims.labels("expired").inc(len(claimed))
+        return claimed
+
     async def _purge(self) -> None:
         now, store = self._time.ms(), self._services.store
         await self._services.observers.swept(now)
-        for record in await store.sessions.expired(now, limit=PURGE_BATCH):
+        for record in await self._expired(now):
             try:
                 await self._purge_one(record, now)
             except Exception:  # of this session: the others are purged all the same
                 log.exception("session %s was not purged", record.key)
+                await self._manager.release(record.key)
         forgotten = now - round(self._config.tombstone_days * DAY_MILLISECONDS)
         await store.tombstones.drop(before=forgotten)
         await store.secrets.forget_removed(before=forgotten)

@@ -33,7 +33,7 @@ _NOT_ITS_FAULT: Final = (
 """Ends of a worker that say nothing of the next one."""
 COPY_SECONDS: Final = 300.0
 """How long a session's files may take to be copied, once its workspace is ready."""
-_AT_ONCE: Final = (CloseReason.DELETED, CloseReason.PERSON_DISABLED)
+_AT_ONCE: Final = (CloseReason.DELETED, CloseReason.PERSON_DISABLED, CloseReason.FENCED)
 """Ends of a session whose worker is given no time to leave by itself."""
 
 
@@ -317,6 +317,11 @@ class Seat:
             self._place, self._payer = taken.pop_all(), account
 
     @property
+    def has_place(self) -> bool:
+        """Whether it has a place for a worker, or one in the line."""
+        return self._payer is not None
+
+    @property
     def start_position(self) -> int | None:
         """Its place in the line for workers; None if it does not wait for one."""
         return self._services.slots.position(self)
@@ -368,7 +373,8 @@ class Seat:
         self.transition(SessionState.STARTING)
         self.host = WorkerHost(owner, self._services.workers)
         try:
-            if owner.workspace.is_due or await owner.workspace.has_lost_history():
+            is_elsewhere = not owner.files.are_here
+            if is_elsewhere or owner.workspace.is_due or await owner.workspace.has_lost_history():
                 await self._prepare(self.host, owner.workspace.wait_seconds)
             started = None if self.is_closing else await self._open(self.host)
             if started is not None and self.host.peer is not None:

@@ -99,7 +99,7 @@ def _place_of(record: Record, workspace: SessionWorkspace, services: Services) -
         key=kept.key,
         work=workspaces.work(kept.key),
         home=workspaces.home(kept.key),
-        uid=workspaces.worker_uid(kept.uid),
+        uid=workspaces.worker_uid(kept.key, kept.uid),
         disk_bytes=limits.disk_bytes,
         files=limits.files,
     )
@@ -119,6 +119,7 @@ class Session:
             on_visible=self._on_visible,
             on_refused=self._on_refused,
             on_spoiled=self._on_spoiled,
+            on_fenced=self._on_fenced,
             max_events=limits.events_per_session,
             max_bytes=limits.event_bytes_per_session,
             tails=services.tails,
@@ -218,8 +219,9 @@ class Session:
         """Whether messages wait until a budget allows them."""
         return self._turns.queue.waits_for_budget
 
-    def go_on(self) -> GatewayError | None:
+    async def go_on(self) -> GatewayError | None:
         """Begins with the messages that wait for a budget, if it allows them by now; why it does not."""
+        await self._turns.ready_for_next()
         return self._turns.go_on()
 
     @property
@@ -309,6 +311,10 @@ class Session:
         """Asks it to end; the first reason counts."""
         self._seat.ask_to_close(reason)
 
+    def fence(self) -> None:
+        """Another gateway may have it: it ends, and the store hears nothing more of it."""
+        self.log.fence()
+
     # -- coming into memory ---------------------------------------------------------------------------------
 
     async def load(self, *, above: int = 0) -> None:
@@ -322,6 +328,7 @@ class Session:
     async def begin(self, create: Create, *, above: int = 0) -> None:
         """Begins a new one, which `create` stores, with the first that is said in it."""
         self.log.found(create, above=above)
+        self.files.are_new()
         self._restored()
         await self._created()
 
@@ -361,6 +368,8 @@ class Session:
         """
         what = "an agent was free for this message" if has_waited else "the answer was complete"
         words = f"The gateway was restarted before {what}."
+        if self._services.snapshots.travelling is not None and not has_waited:
+            words += " If the conversation goes on at another gateway, files that it changed are gone."
         self.log.append(
             ev.TurnInterrupted(turn_id, "gateway_restarted", words),
             ev.MessageAdded(f"{turn_id}.error", "system", words),
@@ -410,7 +419,7 @@ class Session:
         seat, turns, services = self._seat, self._turns, self._services
         if self.workspace.is_due:  # its files come first: they are not the first turn's work
             self.files.placed()
-        else:
+        elif self.files.are_here:  # else they are as they were kept, once they are
             self.files.begin()
         end, message = await seat.occupy(self, self._serve)
         await turns.begun()
@@ -437,6 +446,7 @@ class Session:
         )
         if not self.is_ending:
             seat.transition(SessionState.PARKED, reason=str(end))
+            await turns.ready_for_next()
             turns.next()
         if turns.current is None:
             await self._compact()
@@ -481,7 +491,8 @@ class Session:
     async def _compact(self) -> None:
         """Makes the turns that have ended small in the store, now that nothing is going on."""
         through = self._turns.ended_seq
-        if self.close_reason is CloseReason.DELETED or not 0 < through <= self.log.visible_seq:
+        is_gone = self.close_reason is CloseReason.DELETED or self.log.is_fenced
+        if is_gone or not 0 < through <= self.log.visible_seq:
             return
         try:
             await self._services.store.logs.compact(self.record.key, through=through)
@@ -525,7 +536,7 @@ class Session:
 
     async def _say_last_words(self) -> None:
         reason = self.close_reason or CloseReason.DRAINED
-        if reason is CloseReason.DELETED:
+        if reason is CloseReason.DELETED or self.log.is_fenced:
             self.files.stop()
         with contextlib.suppress(GatewayError):
             await self.log.founded()
@@ -536,6 +547,8 @@ class Session:
         await self._stop_worker()
         await self.files.finish()
         self._seat.transition(SessionState.CLOSED, reason=str(reason))
+        if self.log.is_fenced:
+            return  # another gateway says what is to be said
         if reason is CloseReason.DELETED:
             self.log.append(ev.SessionClosed(str(reason)))
         await self._record.keep()
@@ -583,6 +596,7 @@ class Session:
             raise ConversationFull(words, session_id=self.session_id)
         files: Sequence[ev.Attachment] = ()
         if attachments:
+            await self.files.bring()
             files = await self._services.uploads.attachments(self.place, attachments)
             self.touch()
             if message_id is not None and self.has_message(message_id):
@@ -740,6 +754,7 @@ class Session:
         except GatewayError:
             queue.hold()
             raise
+        await self._turns.ready_for_next()
         self._turns.next()
 
     async def drop_queued(self, message_id: str | None = None) -> int:
@@ -779,6 +794,7 @@ class Session:
         async with self.files.putting_back:  # a turn that comes meanwhile waits for it
             if self.is_busy:
                 raise SessionBusy("A turn is running: its files can be put back when it has ended.")
+            await self.files.bring()
             record = self.record
             undone = await self._services.snapshots.undo(
                 record.key, record.uid, at_seq=at_seq, seq=self.log.last_seq
@@ -938,6 +954,11 @@ class Session:
         if not self.log.is_founded:
             log.warning("session %s: it is not stored, and ends: %s", self.record.key, error)
             self._seat.ask_to_close(CloseReason.STORE_FAILED)
+
+    def _on_fenced(self) -> None:
+        """Another gateway has it: here it ends, without a word."""
+        log.warning("session %s: another gateway has it", self.record.key)
+        self._seat.ask_to_close(CloseReason.FENCED)
 
     def _on_spoiled(self, error: GatewayError) -> None:
         """Something that its agent said cannot be stored: the log goes on without it, the worker does not."""

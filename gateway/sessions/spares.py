@@ -221,6 +221,7 @@ class Spares:
     async def _make(self, agent: Agent) -> None:
         key, uid = secrets.token_hex(12), self._workspaces.take_uid()
         try:
+            self._workspaces.settle_uid(key, uid)
             self._workspaces.expect(key)
             self._workspaces.make(key, uid)
             request = self._request(agent, key, uid)
@@ -266,7 +267,7 @@ class Spares:
             cwd=self._workspaces.work(key),
             home=home,
             session_key=key,
-            uid=self._workspaces.worker_uid(uid),
+            uid=self._workspaces.worker_uid(key, uid),
             is_built_in=agent.is_built_in,
             sandbox=agent.walls(),
             limits=agent.limits,
@@ -282,7 +283,7 @@ class Spares:
     async def _erase(self, key: str, uid: int | None) -> None:
         await self._workspaces.remove(key)
         self._workspaces.stored(key)
-        self._workspaces.give_back_uid(uid)
+        self._workspaces.session_gone(key, uid)
 
 
 async def _end_worker(spare: Spare) -> None:

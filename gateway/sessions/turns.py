@@ -26,7 +26,7 @@ from gateway.events.lifecycle import CloseReason, SessionState, WorkerEnd
 from gateway.files.arrival import FilesPlace
 from gateway.files.attached import Seen
 from gateway.models.budgets import MICRO, Near
-from gateway.principal import Account
+from gateway.principal import Account, is_visitor
 from gateway.sessions.files import SessionFiles
 from gateway.sessions.host import WorkerHost, output_failed
 from gateway.sessions.log import EventLog
@@ -124,6 +124,8 @@ class Turns:
         Raises WorkerLimit, QuotaExceeded, BudgetReached, StoreFull, StoreFailed, SessionEnded.
         """
         lead = turn
+        if not self.is_busy:
+            await self._ready(turn.account)
         self.go_on()  # what waits for a budget was said before
         if self.is_busy:
             soft = self.count(turn)
@@ -160,6 +162,27 @@ class Turns:
             ev.Notice(f"n{turn.turn_id}.{number}", "warning", "quota", words, quota)
             for number, (words, quota) in enumerate(soft)
         ]
+
+    async def _ready(self, account: Account) -> None:
+        """Returns when other gateways leave room for a turn, or when it would have to wait here anyway. From
+        here on nothing is awaited before it begins. Raises QuotaExceeded, StoreFull, StoreFailed,
+        SessionEnded.
+        """
+        try:
+            await self._services.quotas.ready(account, has_worker=self._seat.has_place)
+        except GatewayError:
+            if not self.is_busy:
+                raise
+        if self._seat.is_closing:  # meanwhile
+            raise self._record.ended()
+
+    async def ready_for_next(self) -> None:
+        """Before `next` and `go_on`, if the quotas of what has just ended were given back: returns when other
+        gateways leave room for the next turn, or do not.
+        """
+        if (account := self.queue.account) is not None and self.current is None:
+            with contextlib.suppress(GatewayError):  # who begins it hears of it
+                await self._services.quotas.ready(account, has_worker=self._seat.has_place)
 
     def _with_held(self, turn: Turn) -> Turn:
         """The turn of all the messages that are held, and of this one behind them."""
@@ -401,7 +424,7 @@ class Turns:
         return seen
 
     def _blocks(self, turn: Turn, peer: AgentPeer, attached: Sequence[Seen]) -> list[dict[str, object]]:
-        texts = turn.without_commands() if self._fold.refuses_commands else turn.texts
+        texts = turn.without_commands() if self._refuses_commands else turn.texts
         introductions, text = prompt_text(texts, names_authors=self._fold.several_write)
         return prompt_blocks(
             text,
@@ -411,6 +434,14 @@ class Turns:
             context=turn.context,
             files=file_blocks(attached, cwd=peer.cwd),
         )
+
+    @property
+    def _refuses_commands(self) -> bool:
+        """Whether none of its messages is a command of the agent's: an application says so, or the session
+        is an anonymous visitor's.
+        """
+        is_visitors = is_visitor(self._record.kept.owner) and not self._services.config.visitors.commands
+        return is_visitors or self._fold.refuses_commands
 
     # -- ending -----------------------------------------------------------------------------------------
 

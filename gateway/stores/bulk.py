@@ -19,12 +19,15 @@ from gateway.stores import packing
 
 BATCH_ROWS: Final = 10_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
+FILE_ROWS: Final = 32
+"""Of pieces of files, which are of 256 KiB at most."""
 """Rows read, and written in one transaction, at a time."""
 COPYING: Final = "store_copying"
 """The table that a store has while another is copied into it."""
 ENGINES_OWN: Final = frozenset(
     {
         *("package_migrations", "tail", "large", "events", "nodes", "commits", "sequences", COPYING),
+        *("cluster", "changes", "signing_secrets", "signing_digest", "held", "ledger_flights"),
         *("search_stretches", "search_marks", "search_withdrawn"),
     }
 )
@@ -38,6 +41,11 @@ Row = Sequence[Any]
 EventRow = packing.Row
 
 _packed = msgspec.msgpack.Encoder().encode
+
+
+def rows_at_once(table: str) -> int:
+    """How many rows of a table are read at a time."""
+    return FILE_ROWS if table.startswith("file_") else BATCH_ROWS // 5
 
 
 class Shape(Struct, frozen=True, kw_only=True):

@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from gateway.stores.changes import ChangeStore
 from gateway.stores.credentials import CredentialStore
 from gateway.stores.database import Tables
+from gateway.stores.directory import Directory
+from gateway.stores.files import FileStore
+from gateway.stores.held import HeldStore
 from gateway.stores.idempotency import IdempotencyStore, Remembered
 from gateway.stores.labels import LabelStore
 from gateway.stores.ledger import LedgerStore
@@ -21,6 +25,7 @@ from gateway.stores.search import SearchStore
 from gateway.stores.secrets import SecretStore
 from gateway.stores.sequences import SequenceStore
 from gateway.stores.sessions import Founding, OwnerTotal, SessionRecord, SessionStore
+from gateway.stores.signing import SigningStore
 from gateway.stores.tenants import TenantStore
 from gateway.stores.tombstones import Tombstone, TombstoneStore
 from gateway.stores.usage import UsageStore
@@ -53,6 +58,10 @@ class Store(Protocol):
     @property
     def is_shared(self) -> bool:
         """True if another gateway could take it over; then `Options.on_beat` hears that this one has it."""
+
+    @property
+    def directory(self) -> Directory | None:
+        """Who has which session, where several gateways share it; None: all are this one's."""
 
     async def open(self) -> None:
         """Makes the store ready. Raises StoreFailed, with what to do, if it cannot be."""
@@ -116,5 +125,21 @@ class Store(Protocol):
         """How people have filed their sessions."""
 
     @property
+    def files(self) -> FileStore | None:
+        """Snapshots of sessions' files, if several gateways can use this store."""
+
+    @property
     def sequences(self) -> SequenceStore:
         """Numbers for applications' rows."""
+
+    @property
+    def changes(self) -> ChangeStore:
+        """How often what gateways keep in memory was changed."""
+
+    @property
+    def signing(self) -> SigningStore:
+        """The secret that gateways sign with."""
+
+    @property
+    def held(self) -> HeldStore | None:
+        """What gateways hold of quotas; None if one gateway has the engine for itself."""

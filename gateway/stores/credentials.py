@@ -5,7 +5,7 @@ Secrets are kept as SHA-256 only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -62,7 +62,13 @@ class CredentialStore(Protocol):
         """Every key, revoked ones too."""
 
     async def put_key(self, key: ApiKey) -> None:
-        """Keeps a key, in place of the one of the same id."""
+        """Keeps a key, in place of the one of the same id. One that was revoked stays so."""
+
+    async def find_key(self, key_id: str) -> ApiKey | None:
+        """The key of this id, revoked or not."""
+
+    async def use_keys(self, uses: Mapping[str, int]) -> None:
+        """Notes when keys were used last, by their ids."""
 
     async def put_share(self, share: Share) -> None:
         """Keeps a link."""
@@ -81,6 +87,9 @@ class CredentialStore(Protocol):
 
     async def delete_share(self, session_key: str, share_id: str) -> bool:
         """Forgets a link; whether there was one."""
+
+    async def shares_there(self, share_ids: Collection[str]) -> set[str]:
+        """Those of these links that there still are."""
 
     async def revocations(self) -> dict[str, int]:
         """Owner → when what was issued to it before was revoked."""

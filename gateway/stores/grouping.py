@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from gateway.errors import GatewayError, StoreFailed
+from gateway.errors import GatewayError, SessionFenced, StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.logs import Sink
 
@@ -45,6 +45,12 @@ class WriteGroup(Struct):
     calls: list[WriteCall]
     spoiled: dict[Sink, set[int]] = {}
     """Events that cannot be stored, whatever is tried: the others were committed without them."""
+    fenced: set[Sink] = set()
+    """Logs that another gateway has: nothing of theirs was committed."""
+
+    def written(self) -> dict[Sink, list[Event]]:
+        """The events of the others."""
+        return {sink: events for sink, events in self.events.items() if sink not in self.fenced}
 
     def tell(self) -> None:
         """On the loop: what was committed."""
@@ -55,7 +61,9 @@ class WriteGroup(Struct):
                 call.future.set_exception(call.error)
             else:
                 call.future.set_result(call.result)
-        for sink, events in self.events.items():
+        for sink in self.fenced:
+            sink.refused(SessionFenced())
+        for sink, events in self.written().items():
             if spoiled := self.spoiled.get(sink):
                 sink.spoiled(spoiled, StoreFailed("This cannot be stored."))
             sink.committed(events[-1].seq)

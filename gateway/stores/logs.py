@@ -41,7 +41,8 @@ class Sink(Protocol):
 
     def refused(self, error: GatewayError) -> None:
         """The store cannot write now. It keeps what was enqueued and tries again, but for what `forget`
-        takes back.
+        takes back. With SessionFenced it never will: another gateway has the session, and what was enqueued
+        is dropped.
         """
 
     def spoiled(self, seqs: set[int], error: GatewayError) -> None:
@@ -49,7 +50,8 @@ class Sink(Protocol):
 
 
 class LogStore(Protocol):
-    """Logs by the key of their session. Every `async` method may raise StoreFull or StoreFailed.
+    """Logs by the key of their session. Every `async` method may raise StoreFull or StoreFailed, and what
+    changes something SessionFenced: another gateway has the session.
 
     The owner of a log gives its events their numbers; the store only keeps what is promised of them. An
     event that is enqueued twice is read once.

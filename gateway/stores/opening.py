@@ -20,6 +20,7 @@ from gateway.config.file import ConfigError
 from gateway.config.tables import Config, unknown_store
 from gateway.stores.contract import OnBeat, Store
 from gateway.stores.database import Tables
+from gateway.stores.directory import NodeLoad, NodesSeen
 from gateway.stores.memory.store import MemoryStore
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite.store import SqliteStore
@@ -43,6 +44,14 @@ class Options(Struct, frozen=True, kw_only=True):
     """Of a store that is shared."""
     on_beat: OnBeat = lambda _sent, _is_there: None
     """Hears, on the loop, of each answer that a store which is shared gave."""
+    on_seen: Callable[[NodesSeen], None] = lambda _seen: None
+    """Hears before that, where several gateways share it, which there are."""
+    load: Callable[[], NodeLoad] = NodeLoad
+    """What this one says of itself to the others."""
+    version: str = ""
+    """Of this program."""
+    mark: Callable[[], str] = str
+    """Of the data directory, which this gateway has locked when it opens the store."""
 
 
 def _memory(_url: str, options: Options) -> Store:
@@ -90,6 +99,10 @@ def _postgresql(url: str, options: Options) -> Store:
         on_end=options.on_end,
         cluster=options.cluster,
         on_beat=options.on_beat,
+        on_seen=options.on_seen,
+        load=options.load,
+        version=options.version,
+        mark=options.mark,
     )
     return store
 

@@ -20,7 +20,9 @@ _PARENT: Final = (
 _UPLOADED: Final = "coalesce((SELECT bytes FROM uploads WHERE uploads.session = sessions.id), 0)"
 SELECT: Final = f"SELECT {', '.join(COLUMNS)}, {_PARENT}, {_UPLOADED} FROM sessions "  # noqa: S608 - literals
 """What `record_of` reads."""
-_NAMES: Final = (*COLUMNS, "parent", "uploaded_bytes")
+SELECT_SHARED: Final = SELECT.replace(" FROM sessions ", ", has_open_turn FROM sessions ")
+"""The same of a store that gateways share."""
+_NAMES: Final = (*COLUMNS, "parent", "uploaded_bytes", "open_turn")
 
 
 def record_row(record: SessionRecord) -> tuple[Any, ...]:
@@ -35,4 +37,4 @@ def changed_in(record: SessionRecord) -> tuple[Any, ...]:
 
 def record_of(row: Sequence[Any]) -> SessionRecord:
     """A record that was kept."""
-    return SessionRecord(**dict(zip(_NAMES, row, strict=True)))
+    return SessionRecord(**dict(zip(_NAMES, row, strict=False)))

@@ -37,6 +37,8 @@ class SessionRecord(Struct, frozen=True, kw_only=True):
     """Of that, what people put into its files; changed by `SessionStore.upload` alone."""
     parent: str | None = None
     """The id of the owner's session that it was forked from, if that is still there; read only."""
+    open_turn: int = 0
+    """Of a store that gateways share: 1 while a turn runs, 2 while messages wait for a budget; read only."""
 
 
 class Forking(Struct, frozen=True, kw_only=True):

@@ -90,6 +90,7 @@ RULES: Final = (
     _Rule("StoreLost", "critical", lambda s: 1.0 if s.is_store_lost else None),
     _Rule("StoreDamaged", "critical", lambda s: _above(s.damaged, 0)),
     _Rule("StoreFails", "critical", lambda s: _above(s.five.of("store_failures"), 0)),
+    _Rule("StoreSilent", "critical", lambda s: _above(s.five.of("errors/store_unreachable"), 0)),
     _Rule("DiskFills", "critical", lambda s: _below(s.disk_free_bytes, s.disk_low_bytes)),
     _Rule("TaskFails", "critical", lambda s: _above(max(s.fifteen.of("task_failures"), s.tasks_down), 0)),
     _Rule("Survivors", "critical", lambda s: _above(s.ten.of("survivors"), 0)),
@@ -100,6 +101,7 @@ RULES: Final = (
     _Rule("LoopLags", "warning", lambda s: _above(s.loop_lag_p99_seconds, LATE_LOOP_SECONDS)),
     _Rule("MemoryShort", "warning", lambda s: 1.0 if s.is_memory_short else None),
     _Rule("StoreBehind", "warning", lambda s: _above(s.store_waiting, STORE_BEHIND)),
+    _Rule("PlaceLost", "warning", lambda s: _above(s.ten.of("fenced"), 0)),
     _Rule("WorkersDie", "warning", lambda s: _above(s.five.rate("worker_deaths"), DEATHS_PER_SECOND)),
     _Rule("ModelFails", "warning", lambda s: _share(s.five, "model_failures", "model_calls")),
 )

@@ -85,6 +85,8 @@ class Standing(Struct, kw_only=True):
     is_draining: bool = False
     lease_seconds: float = math.inf
     """Left of its lease on the store; no end if it needs none."""
+    nodes: int = 1
+    """Gateways that share the store."""
 
 
 DOORS: Final = ("gateway", "https", "http", "further")
@@ -92,6 +94,8 @@ DOORS: Final = ("gateway", "https", "http", "further")
 MCP_OUTCOMES: Final = ("answered", "failed", "refused")
 """How a request to an MCP server ends; each has a series from the start."""
 
+CLAIM_REASONS: Final = ("asked", "born", "taken_over", "expired")
+"""Somebody asked for it; it is new; a gateway that died left it in the middle of a turn; its time is over."""
 SPARE_OUTCOMES: Final = ("adopted", "unfit", "died")
 """`unfit`: its session asked for another worker."""
 SNAPSHOT_OUTCOMES: Final = ("taken", "unchanged", "failed")
@@ -102,6 +106,8 @@ PERMISSION_KINDS: Final = ("allow_once", "allow_always", "reject_once", "reject_
 """ACP's kinds of answers to a permission request."""
 PERMISSION_OUTCOMES: Final = (*PERMISSION_KINDS, "cancelled", OTHER)
 QUESTION_OUTCOMES: Final = ("accept", "decline", "cancel", "complete")
+MIRROR_OUTCOMES: Final = ("written", "erased", "failed", "left_out", "of_another")
+"""Of a session that Redis is to show: `failed` is a try of several that is followed by another."""
 WEBHOOK_OUTCOMES: Final = ("delivered", "failed", "given_up")
 """Of a message to the webhook's receiver: `failed` is a try that is followed by another."""
 
@@ -181,6 +187,12 @@ class Metrics:
         self.snapshot_seconds = histogram(
             "snapshot_seconds", "One snapshot of a session's files.", (), _MILLISECONDS
         )
+        self.files_brought = histogram(
+            "files_brought_seconds",
+            "Files of one session, put on the disk of this gateway.",
+            (),
+            _MILLISECONDS,
+        )
         self.mcp_calls = counter("mcp_calls", "Requests to the MCP servers of sessions.", ("outcome",))
         for outcome in MCP_OUTCOMES:
             self.mcp_calls.labels(outcome)
@@ -223,11 +235,27 @@ class Metrics:
         self.webhooks = counter("webhook", "Messages to the webhook's receiver, by outcome.", ("outcome",))
         for outcome in WEBHOOK_OUTCOMES:
             self.webhooks.labels(outcome)
+        self.mirrored = counter("redis_mirror", "Sessions for the mirror in Redis, by outcome.", ("outcome",))
+        for outcome in MIRROR_OUTCOMES:
+            self.mirrored.labels(outcome)
         self.odd_values = counter(
             "odd_values", "Optional values of others that were left out as odd.", ("source",)
         )
         for source in get_args(OddSource):
             self.odd_values.labels(source)
+        self.forwarded = counter(
+            "forwarded", "Requests that were passed on to the gateway that has their session.", ("reason",)
+        )
+        self.forward_failures = counter(
+            "forward_failures", "Times that another gateway could not answer what was passed on.", ("reason",)
+        )
+        self.claims = counter("claims", "Sessions that this gateway took, of several.", ("why",))
+        for why in CLAIM_REASONS:
+            self.claims.labels(why)
+        for reason in ("verb", "stream", "socket"):
+            self.forwarded.labels(reason)
+        for reason in ("unreachable", "misdirected", "refused", "lost", "unknown"):
+            self.forward_failures.labels(reason)
         self.fenced = counter("fenced", "Times that this gateway has lost its place at the store.")
         self.errors = counter("errors", "Error answers, by their code.", ("code",))
         self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
@@ -478,6 +506,7 @@ def _standing(now: Standing) -> Iterator[Metric]:
     )
     yield _gauge("store_waiting", "Events and writes that wait for a commit.", (), {(): now.store_waiting})
     yield _gauge("draining", "1 while no new work is taken.", (), {(): int(now.is_draining)})
+    yield _gauge("nodes", "Gateways that share the store.", (), {(): now.nodes})
     yield _gauge("lease_seconds_left", "Left of its lease on the store.", (), {(): now.lease_seconds})
 
 

@@ -96,6 +96,7 @@ def _counted(metrics: Metrics) -> Iterator[tuple[str, float]]:
     yield "model_calls", sum(calls.values())
     yield "model_failures", sum(count for error, count in calls.items() if error not in ("", "cancelled"))
     yield "store_failures", sum(_by_label(metrics.store_failures).values())
+    yield "fenced", sum(_by_label(metrics.fenced).values())
     yield "task_failures", sum(_by_label(metrics.task_failures).values())
     yield "survivors", sum(_by_label(metrics.teardown_survivors).values())
     yield "failed_answers", _by_label(metrics.requests, "status").get("5xx", 0.0)

@@ -34,7 +34,7 @@ class Workers:
             tasks=tasks,
             needs_broker=config.needs_broker,
         )
-        self.workspaces = Workspaces(config.data_path, config.workers)
+        self.workspaces = Workspaces(config.data_path, config.workers, has_own_uids=bool(config.cluster.url))
         self.peers = PeerIdentity(
             self.spawner,
             is_worker_uid=self.workspaces.is_worker_uid,
@@ -44,9 +44,12 @@ class Workers:
         self.trimmer = Trimmer()
         self.memory = MemoryMeter()
 
-    async def clear(self) -> None:
-        """Ends what a gateway before has left, and makes the directory of the sessions. Raises OSError."""
-        self._metrics.orphans.inc(await asyncio.to_thread(orphans.sweep, self._config.data_path))
+    async def clear(self, *, has_predecessor: bool = False) -> None:
+        """Ends what a gateway before has left, unless it runs still and has work to do, and makes the
+        directory of the sessions. Raises OSError.
+        """
+        if not has_predecessor:
+            self._metrics.orphans.inc(await asyncio.to_thread(orphans.sweep, self._config.data_path))
         self.workspaces.open()
 
     @contextlib.asynccontextmanager

@@ -23,6 +23,8 @@ from gateway.workers import trees
 
 log = logging.getLogger(__name__)
 
+COMING: Final = ".coming"
+"""Ends the name of a directory whose files are on their way."""
 THREADS: Final = 2
 """Of their own, so that a session with a million files holds up nothing but the removal of another one."""
 
@@ -30,12 +32,18 @@ THREADS: Final = 2
 class Workspaces:
     """Makes and removes the directories of sessions, and hands out uids."""
 
-    def __init__(self, data_path: pathlib.Path, workers: WorkersConfig) -> None:
+    def __init__(
+        self, data_path: pathlib.Path, workers: WorkersConfig, *, has_own_uids: bool = False
+    ) -> None:
+        """`has_own_uids`: a session has another uid on each machine that it comes to, whatever is stored."""
         self._root = data_path / "sessions"
         self._new = data_path / "sessions.new"
         self._workers = workers
         self._next_uid = 0
         self._taken: set[int] = set()
+        self.has_own_uids = has_own_uids
+        self._own: dict[str, int] = {}
+        """The uids that sessions have here, by their keys."""
         self.has_uids = os.geteuid() == 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
 
@@ -45,6 +53,22 @@ class Workspaces:
         for path in (self._root.parent, self._root) if self.has_uids else (self._root,):
             path.chmod(0o711)  # a session's own uid passes through, and lists nothing
         self._new.mkdir(mode=0o700, exist_ok=True)
+        for path in self._root.glob(f"*{COMING}"):
+            trees.remove(path)
+        if self.has_own_uids and self.has_uids:
+            self._learn_uids()
+
+    def _learn_uids(self) -> None:
+        """The owner of a session's files says which uid it has here."""
+        for entry in os.scandir(self._root):
+            with contextlib.suppress(FileNotFoundError):
+                uid = entry.stat(follow_symlinks=False).st_uid
+                if self._is_to_hand_out(uid):
+                    self._own[entry.name] = uid
+        self._taken |= set(self._own.values())
+
+    def _is_to_hand_out(self, uid: int) -> bool:
+        return self._workers.first_uid <= uid < self._workers.first_uid + self._workers.uid_count
 
     def expect(self, key: str) -> None:
         """Notes a session that is about to be stored. On a full disk it is not noted, nor stored."""
@@ -81,6 +105,32 @@ class Workspaces:
             if uid is not None:
                 os.chown(path, uid, uid, follow_symlinks=False)
 
+    def keys(self) -> list[str]:
+        """Of sessions that have files here."""
+        return [name for name in os.listdir(self._root) if not name.endswith(COMING)]
+
+    def clear(self, key: str) -> None:
+        """Erases the files of a session that has gone elsewhere. Raises OSError."""
+        trees.remove(self._root / key)
+        self.session_gone(key, None)
+
+    def begin_arrival(self, key: str, uid: int | None) -> pathlib.Path:
+        """An empty directory like that of a session, which `end_arrival` puts in its place. Raises
+        OSError.
+        """
+        trees.remove(self._root / f"{key}{COMING}")
+        self.make(f"{key}{COMING}", uid)
+        return self._root / f"{key}{COMING}"
+
+    def end_arrival(self, key: str) -> None:
+        """What arrived is the session's now; what was there before is gone. Raises OSError."""
+        trees.remove(self._root / key)
+        (self._root / f"{key}{COMING}").rename(self._root / key)
+
+    def give_up_arrival(self, key: str) -> None:
+        """Removes what did not arrive as a whole. Raises OSError."""
+        trees.remove(self._root / f"{key}{COMING}")
+
     async def give(self, key: str, uid: int) -> None:
         """Makes a uid the owner of a session's files, following no link out of them. Raises OSError."""
         if not (self._root / key).is_dir():
@@ -109,9 +159,22 @@ class Workspaces:
                 return uid
         return None
 
-    def worker_uid(self, uid: int | None) -> int | None:
-        """The uid that a worker can be given here: none if the gateway is not root, whatever is stored."""
-        return uid if self.has_uids else None
+    def settle_uid(self, key: str, uid: int | None) -> None:
+        """A new session has this uid here."""
+        if self.has_own_uids and uid is not None:
+            self._own[key] = uid
+
+    def worker_uid(self, key: str, uid: int | None) -> int | None:
+        """The uid that a session's worker can be given here: none if the gateway is not root, whatever is
+        stored. `uid` is what is stored, which another machine may have handed out.
+        """
+        if not self.has_uids:
+            return None
+        if not self.has_own_uids:
+            return uid
+        if key not in self._own and (taken := self.take_uid()) is not None:
+            self._own[key] = taken
+        return self._own.get(key)
 
     def is_worker_uid(self, uid: int) -> bool:
         """Whether a uid is one that workers run as: of those to hand out, or that a stored session has."""
@@ -119,11 +182,21 @@ class Workspaces:
         is_in_range = workers.first_uid <= uid <= workers.first_uid + workers.uid_count
         return self.has_uids and (is_in_range or uid in self._taken)
 
+    @property
+    def taken_uids(self) -> set[int]:
+        """Those that are not to be handed out."""
+        return set(self._taken)
+
     def claim_uids(self, uids: set[int]) -> None:
         """Stored sessions have these uids."""
-        self._taken |= uids
+        if not self.has_own_uids:
+            self._taken |= uids
+
+    def session_gone(self, key: str, uid: int | None) -> None:
+        """The session is purged, its files here are gone; `uid` is what was stored."""
+        self.give_back_uid(self._own.pop(key, None) if self.has_own_uids else uid)
 
     def give_back_uid(self, uid: int | None) -> None:
-        """The session of this uid is purged, its files are gone."""
+        """Nothing belongs to this uid any more."""
         if uid is not None:
             self._taken.discard(uid)

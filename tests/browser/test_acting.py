@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from tests.browser.conftest import OpenPage
 from tests.browser.readable import complaints
 from tests.browser.test_page import expect_answer, say
 from tests.gateways import ROOT, RunningGateway
+from tests.patience import within
 from tests.shared import SHARED, fresh_id, shared_gateway
 
 LOOK: Final = f"""
@@ -147,6 +149,46 @@ async def test_the_settings_the_palette_and_the_welcome_fit_the_narrowest_phone(
     panel = page.locator(".settings-panel")
     await expect(panel).to_be_visible()
     assert await panel.evaluate("(one) => one.scrollWidth - one.clientWidth") == 0
+
+
+async def held_back(page: Page, code: str) -> tuple[asyncio.Event, asyncio.Event]:
+    """Code that does not come before the second event is set; the first one is once it was asked for."""
+    is_asked, may_come = asyncio.Event(), asyncio.Event()
+
+    async def late(route: Route) -> None:
+        is_asked.set()
+        await may_come.wait()
+        await route.continue_()
+
+    await page.route(code, late)
+    return is_asked, may_come
+
+
+async def test_what_is_typed_before_the_palette_or_the_search_came_does_not_reach_the_message(
+    gateway: RunningGateway, open_page: OpenPage
+) -> None:
+    page = await open_page(f"{gateway.url}/#s={fresh_id('early')}")
+    composer = page.get_by_test_id("composer")
+    await say(page, "/echo one")
+    await expect_answer(page, "one")
+    for keys, code, field in (
+        ("Control+k", "**/Palette-*.js", "palette"),
+        ("Control+f", "**/FindBar-*.js", "find-field"),
+    ):
+        is_asked, is_typed = await held_back(page, code)
+        await page.keyboard.press(keys)
+        async with within(30):
+            await is_asked.wait()
+        await page.keyboard.type("worx")
+        await page.keyboard.press("Backspace")
+        await page.keyboard.type("d")
+        is_typed.set()
+        await expect(page.get_by_test_id(field)).to_be_focused()
+        await page.keyboard.type("s")
+        await expect(page.get_by_test_id(field)).to_have_value("words")
+        await page.keyboard.press("Escape")
+        await expect(composer).to_be_focused()
+        await expect(composer).to_have_value("")
 
 
 async def test_the_palette_the_settings_and_the_sheet_by_the_keyboard_alone(

@@ -25,6 +25,8 @@ from tests.shared import SHARED, free_port, shared_gateway
 OIDC: Final = """
 [auth]
 modes = ["anonymous", "oidc"]
+[visitors]
+commands = true
 [oidc]
 issuer = "{issuer}"
 client_id = "gateway"
@@ -54,7 +56,7 @@ HISTORY: Final = """async (baseUrl) => {
     const api = new Api({ baseUrl, storage: localStorage });
     return [(await api.sessions()).length, (await api.state("cart")).messages.length];
 }"""
-guests = shared_gateway('[auth]\nmodes = ["anonymous", "keys"]\n' + TENANTS)
+guests = shared_gateway('[auth]\nmodes = ["anonymous", "keys"]\n[visitors]\ncommands = true\n' + TENANTS)
 pytestmark = [SHARED, pytest.mark.browser]
 
 
@@ -122,7 +124,7 @@ async def test_a_page_of_another_site_is_one_guest_across_reloads(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     shop = f"http://localhost:{port}"
-    config = f'[auth]\nmodes = ["anonymous"]\n[visitors]\norigins = ["{shop}"]\n'
+    config = f'[auth]\nmodes = ["anonymous"]\n[visitors]\ncommands = true\norigins = ["{shop}"]\n'
     try:
         async with gateway_inside(tmp_path, config=config) as own:
             page = await open_page(f"{shop}/index.html")

@@ -8,6 +8,7 @@ from gateway.stores.contract import SessionRecord, Store, Tombstone
 from gateway.stores.credentials import ApiKey, Share
 from gateway.stores.secrets import SecretName, StoredSecret
 from gateway.stores.usage import DayUse
+from worker.foreign import LARGEST
 
 
 def key(name: str = "k") -> ApiKey:
@@ -143,10 +144,13 @@ async def test_use_is_kept_by_day(store: Store) -> None:
         ("tenant", "t"): DayUse(messages=1, tokens=2, cpu_ms=3, memory_mb_seconds=4),
         ("key", "k"): DayUse(messages=9),
     }
-    await store.usage.put_uses(7, mine)
-    await store.usage.put_uses(8, {("tenant", "t"): DayUse(messages=50)})
-    await store.usage.put_uses(7, {("key", "k"): DayUse(messages=10)})
-    assert await store.usage.uses(7) == mine | {("key", "k"): DayUse(messages=10)}
+    await store.usage.add_uses(7, mine)
+    await store.usage.add_uses(8, {("tenant", "t"): DayUse(messages=50)})
+    await store.usage.add_uses(7, {("key", "k"): DayUse(messages=1, cpu_ms=LARGEST)})
+    await store.usage.add_uses(7, {("key", "k"): DayUse(cpu_ms=LARGEST)})
+    of_key = {("key", "k"): DayUse(messages=10, cpu_ms=LARGEST)}
+    assert await store.usage.uses(7) == mine | of_key
+    assert await store.usage.uses(7, [("key", "k"), ("key", "other")]) == of_key
     await store.usage.forget(before_day=8)
     assert await store.usage.uses(7) == {}
     assert await store.usage.uses(8) == {("tenant", "t"): DayUse(messages=50)}

@@ -34,7 +34,8 @@ def test_the_dockerfile_copies_a_tree_that_has_what_the_build_needs() -> None:
 
 
 def test_the_compose_file_is_one() -> None:
-    files = (CONTAINER / "compose.yaml", CONTAINER / "compose.postgresql.yaml")
+    files = sorted(CONTAINER.glob("compose*.yaml"))
+    assert len(files) == 3
     run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *files)
     services = yaml.safe_load((CONTAINER / "compose.yaml").read_text())["services"]
     for name, service in services.items():
@@ -80,8 +81,23 @@ def test_the_alerts_fire_and_stay_silent() -> None:
     run(tool("promtool"), "test", "rules", "rules_test.yml", cwd=DEPLOY / "prometheus")
 
 
-def test_caddy_reads_its_file() -> None:
+@pytest.mark.parametrize("kind", ["gateway", "gateways"])
+def test_caddy_reads_its_file(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROXY", kind)
     run(tool("caddy"), "validate", "--adapter", "caddyfile", "--config", DEPLOY / "proxy" / "Caddyfile")
+
+
+def test_two_gateways_in_containers_have_all_that_one_has() -> None:
+    """What `extends` cannot bring along is the same in both."""
+    clustered = yaml.safe_load((CONTAINER / "compose.cluster.yaml").read_text())["services"]
+    stored = yaml.safe_load((CONTAINER / "compose.postgresql.yaml").read_text())["services"]["gateway"]
+    first, second = (clustered[name] for name in ("gateway", "gateway-2"))
+    assert second["environment"].items() >= stored["environment"].items()
+    assert (second["secrets"], second["depends_on"]) == (stored["secrets"], stored["depends_on"])
+    assert set(first["environment"]) == set(second["environment"]) - set(stored["environment"])
+    for name, service in (("gateway", first), ("gateway-2", second)):
+        assert service["environment"]["AGENT_GATEWAY_CLUSTER_URL"] == f"http://{name}:8081"
+    assert clustered["caddy"]["environment"]["GATEWAY"].split() == ["gateway:8080", "gateway-2:8080"]
 
 
 # -- systemd ----------------------------------------------------------------------------------------------
@@ -121,15 +137,41 @@ def test_the_service_takes_nothing_away_that_strict_walls_need() -> None:
 
 
 @pytest.mark.parametrize("monitored", [True, False])
-def test_kubernetes_takes_what_the_chart_makes(tmp_path: pathlib.Path, monitored: bool) -> None:
-    documents = rendered(CHART, serviceMonitor=monitored, storeSecret="" if monitored else "store")
-    assert ("AGENT_GATEWAY_STORE_FILE" in str(documents)) is not monitored
+@pytest.mark.parametrize("clustered", [True, False])
+def test_kubernetes_takes_what_the_chart_makes(
+    tmp_path: pathlib.Path, monitored: bool, clustered: bool
+) -> None:
+    is_stored = clustered or not monitored
+    documents = rendered(
+        CHART, serviceMonitor=monitored, storeSecret="store" if is_stored else "", cluster=clustered
+    )
+    assert ("AGENT_GATEWAY_STORE_FILE" in str(documents)) is is_stored
+    assert ("AGENT_GATEWAY_CLUSTER_URL" in str(documents)) is clustered
     kinds = [document["kind"] for document in documents]
     wanted = ["ConfigMap", "NetworkPolicy", "PodDisruptionBudget", "Service", "Service", "StatefulSet"]
     assert sorted(kinds) == sorted(wanted + ["ServiceMonitor"] * monitored)
     known = [document for document in documents if document["kind"] != "ServiceMonitor"]
     (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(known))
     run(tool("kubernetes-validate"), "--strict", "-k", KUBERNETES, tmp_path / "all.yaml")
+
+
+def test_replicas_on_one_store_reach_each_other() -> None:
+    by_kind = {d["kind"]: d for d in rendered(CHART, cluster=True, storeSecret="store", replicas=3)}
+    stateful = by_kind["StatefulSet"]["spec"]
+    (container,) = stateful["template"]["spec"]["containers"]
+    given = {one["name"]: one.get("value") for one in container["env"]}
+    named = f"$(AGENT_GATEWAY_CLUSTER_NAME).{stateful['serviceName']}.$(NAMESPACE).svc:8081"
+    assert given["AGENT_GATEWAY_CLUSTER_URL"] == f"http://{named}"
+    order = [one["name"] for one in container["env"]]  # a variable is known to those behind it
+    assert order.index("AGENT_GATEWAY_CLUSTER_NAME") < order.index("AGENT_GATEWAY_CLUSTER_URL")
+    assert order.index("NAMESPACE") < order.index("AGENT_GATEWAY_CLUSTER_URL")
+    assert {"name": "nodes", "containerPort": 8081} in container["ports"]
+    ingress = by_kind["NetworkPolicy"]["spec"]["ingress"]
+    (among,) = [one["from"] for one in ingress if one["ports"] == [{"port": "nodes", "protocol": "TCP"}]]
+    assert among == [{"podSelector": by_kind["NetworkPolicy"]["spec"]["podSelector"]}]
+    drain = container["lifecycle"]["preStop"]["exec"]["command"]
+    assert drain[:2] == ["agent-gateway", "drain"]
+    assert set(drain[2:]) <= set(container["args"])  # the same gateway
 
 
 def test_what_the_chart_makes_fits_together() -> None:
@@ -155,9 +197,10 @@ def test_helm_likes_the_chart() -> None:
 @pytest.mark.parametrize("monitored", [True, False])
 def test_helm_makes_of_the_chart_what_the_other_tests_look_at(monitored: bool) -> None:
     """Those render it without Helm, so that they run where there is none."""
-    setting = f"--set=serviceMonitor={str(monitored).lower()}"
-    made = run(tool("helm"), "template", RELEASE, CHART, setting)
-    assert _sorted(yaml.safe_load_all(made)) == _sorted(rendered(CHART, serviceMonitor=monitored))
+    values = {"serviceMonitor": monitored, "cluster": monitored, "storeSecret": "store" if monitored else ""}
+    given = [f"--set={name}={json.dumps(value).strip(chr(34))}" for name, value in values.items()]
+    made = run(tool("helm"), "template", RELEASE, CHART, *given)
+    assert _sorted(yaml.safe_load_all(made)) == _sorted(rendered(CHART, **values))
 
 
 def _sorted(documents: Iterable[Any]) -> list[Any]:

@@ -44,8 +44,10 @@ Proxy = Callable[[pathlib.Path, str], AbstractAsyncContextManager[str]]
 
 
 @contextlib.asynccontextmanager
-async def caddy(directory: pathlib.Path, gateway: str, *, text: str = "") -> AsyncIterator[str]:
-    """Caddy with its file as it is, or with this text of it."""
+async def caddy(
+    directory: pathlib.Path, gateway: str, *, text: str = "", kind: str = "gateway"
+) -> AsyncIterator[str]:
+    """Caddy with its file as it is, or with this text of it; `kind`: what PROXY names."""
     path = CADDYFILE
     if text:
         path = directory / "Caddyfile"
@@ -53,7 +55,7 @@ async def caddy(directory: pathlib.Path, gateway: str, *, text: str = "") -> Asy
     port = free_port()
     environ = {
         **os.environ,
-        "SITE": f"localhost:{port}", "GATEWAY": gateway, "HTTP_PORT": str(free_port()),
+        "SITE": f"localhost:{port}", "GATEWAY": gateway, "PROXY": kind, "HTTP_PORT": str(free_port()),
         "XDG_DATA_HOME": str(directory / "caddy"), "XDG_CONFIG_HOME": str(directory / "caddy"),
     }  # fmt: skip
     command = [

@@ -23,7 +23,7 @@ from tests.streams import StreamReader, open_stream
 
 pytestmark = SHARED
 
-CONFIG = '[auth]\nmodes = ["anonymous", "keys"]\n[tenants.acme]\n'
+CONFIG = '[auth]\nmodes = ["anonymous", "keys"]\n[visitors]\ncommands = true\n[tenants.acme]\n'
 TELLS: Final[Any] = {
     "new": {"result": {"modes": {"currentModeId": "ask", "availableModes": [{"id": "ask"}, {"id": "plan"}]}}},
     "turns": [[{"say": "$OPTIONS"}]],

@@ -20,7 +20,7 @@ from tests.shared import SHARED, ask, fresh_id, shared_gateway
 
 pytestmark = SHARED
 
-CONFIG: Final = '[auth]\nmodes = ["anonymous", "keys"]\n[tenants.acme]\n'
+CONFIG: Final = '[auth]\nmodes = ["anonymous", "keys"]\n[visitors]\ncommands = true\n[tenants.acme]\n'
 DAY_MS: Final = 24 * 3600 * 1000
 gateway = shared_gateway(CONFIG)
 

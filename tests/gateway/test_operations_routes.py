@@ -7,7 +7,10 @@ import logging
 import pathlib
 from typing import Any
 
-from gateway.client import GatewayClient
+import pytest
+from msgspec import UNSET
+
+from gateway.client import GatewayClient, Refused
 from gateway.telemetry.history import STEP_SECONDS
 from tests.gateways import RunningGateway
 from tests.inside import GatewayInside, gateway_inside
@@ -207,3 +210,23 @@ async def test_the_typed_client_reads_a_long_answer_event_by_event(tmp_path: pat
             async for event in client.events("s", after=behind):
                 assert event["seq"] > behind
                 break
+
+
+async def test_the_typed_client_finds_sessions_and_files_them(tmp_path: pathlib.Path) -> None:
+    async with gateway_inside(tmp_path) as own, GatewayClient(own.url) as client:
+        for number in range(16):  # more than one answer of a search has
+            await client.chat(f"s{number}", f"/echo a kingfisher, number {number}", wait_seconds=30)
+        hits = [hit async for hit in client.search("kingfisher")]
+        assert {hit.session_id for hit in hits} == {f"s{number}" for number in range(16)}
+        first, last = hits[0].marks[0]
+        assert hits[0].excerpt[first:last].casefold() == "kingfisher"
+        assert [hit async for hit in client.search("kingfisher heron")] == []
+        assert (await client.rename("s1", "Birds")).title == "Birds"
+        assert "s1" in [hit.session_id async for hit in client.search("birds") if hit.message_id is UNSET]
+        await client.label("s1", pinned=True, tags=["river", "blue"])
+        filed = await client.label("s1", archived=True)
+        assert (filed.pinned, filed.archived, filed.tags) == (True, True, ("river", "blue"))
+        assert (await client.label("s1", pinned=False, tags=[])).tags is UNSET
+        with pytest.raises(Refused) as refused:
+            await client.label("nobody", pinned=True)
+        assert (refused.value.status, refused.value.code) == (404, "session_not_found")

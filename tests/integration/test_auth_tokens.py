@@ -150,6 +150,8 @@ async def test_keys_of_a_url_are_kept_and_asked_for_again(tmp_path: pathlib.Path
 OIDC = """
 [auth]
 modes = ["anonymous", "oidc"]
+[visitors]
+commands = true
 [server]
 port = {port}
 [oidc]

@@ -22,6 +22,7 @@ CONFIG = f"""
 [auth]
 modes = ["anonymous", "keys"]
 [visitors]
+commands = true
 origins = ["{SHOP}"]
 [tenants.acme]
 """
@@ -246,7 +247,7 @@ async def test_a_proxy_that_ends_https_makes_cookies_secure(tmp_path: pathlib.Pa
 
 
 async def test_a_visitors_cookie_is_renewed_while_it_is_used(tmp_path: pathlib.Path) -> None:
-    config = '[auth]\nmodes = ["anonymous"]\n[visitors]\ndays = 30\n'
+    config = '[auth]\nmodes = ["anonymous"]\n[visitors]\ncommands = true\ndays = 30\n'
     async with gateway_inside(tmp_path, config=config) as own, own.caller() as browser:
         first = await ask(browser, "GET", "/api/me")
         assert "Set-Cookie" not in (await ask(browser, "GET", "/api/me")).headers

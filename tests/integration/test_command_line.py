@@ -10,13 +10,15 @@ import pathlib
 import re
 import signal
 import sys
+import tempfile
 
 import pytest
 
 from gateway.stores.sqlite.schema import newest
+from tests.clones import cloned
 from tests.gateways import ROOT, running_gateway
 from tests.inside import gateway_inside
-from tests.patience import soon
+from tests.patience import soon, within
 from tests.shared import ask, eventually
 from tests.streams import state_when
 
@@ -26,15 +28,21 @@ BUSY_SECONDS = 60
 
 async def typed(*words: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
     """(exit code, stdout, stderr) of `agent-gateway WORDS`."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "gateway", *words),
-        cwd=ROOT,
-        env={**os.environ, **(environ or {})},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await soon(process.communicate(), BUSY_SECONDS)
-    return process.returncode or 0, out.decode(), err.decode()
+    own = {**os.environ, **(environ or {})}
+    with tempfile.TemporaryFile() as errors:
+        clone = None if environ else await cloned(words, environ=own, cwd=ROOT, stderr=errors)
+        process = clone or await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", *words),
+            cwd=ROOT,
+            env=own,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+        )
+        assert process.stdout is not None
+        async with within(BUSY_SECONDS):
+            out, code = await process.stdout.read(), await process.wait()
+        errors.seek(0)
+        return code, out.decode(), errors.read().decode()
 
 
 async def test_sessions_are_listed_shown_exported_and_erased_while_the_gateway_runs(

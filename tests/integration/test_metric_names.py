@@ -31,7 +31,7 @@ MATCHED: Final = re.compile(r"((?:agent_gateway|gen_ai_client)_\w+)\{([^}]*)\}")
 GROUPED: Final = re.compile(r"\bby \(([^)]*)\)")
 TARGET_LABELS: Final = {"instance", "job", "le"}
 """What Prometheus itself adds, and histograms."""
-ALERTS: Final = 16
+ALERTS: Final = 18
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -19,7 +19,7 @@ import pytest
 from tests.fake_model import fake_model
 from tests.gateways import RunningGateway, running_gateway
 from tests.mcp_clients import PRODUCT, cart
-from tests.real_agents import AgentUnavailable, Launch, fast_agent, gemini, opencode
+from tests.real_agents import AgentUnavailable, Launch, gemini, opencode
 from tests.streams import StreamReader, open_stream
 
 pytestmark = [pytest.mark.real_agent, pytest.mark.timeout(600)]
@@ -72,16 +72,13 @@ async def _sends_an_image(gateway: RunningGateway) -> None:
     assert state["is_processing"] is False
 
 
-@pytest.mark.parametrize("install", [opencode, fast_agent], ids=lambda install: install.__name__)
-async def test_a_real_agent_fills_the_cart_of_its_own_session(
-    install: Callable[[str], Launch], tmp_path: pathlib.Path
-) -> None:
+async def test_a_real_agent_fills_the_cart_of_its_own_session(tmp_path: pathlib.Path) -> None:
     """Through the gateway's MCP server that it is given with its session; what it asks, a person allows. It
     names the session of somebody else, whose cart stays empty.
     """
     rice = PRODUCT.format(3)
     async with fake_model() as model:
-        launch = await launched(install, model.url)
+        launch = await launched(opencode, model.url)
         config = config_of(launch).replace("[agents.real.env]", 'tools = ["shop"]\n[agents.real.env]')
         async with running_gateway(tmp_path, config=config) as gateway:
             for session_id in ("alice", "r"):

@@ -133,6 +133,14 @@ def test_a_broken_file_is_one_mistake(tmp_path: pathlib.Path, text: str) -> None
         ("[files]\nsnapshots_kept = 0", "files.snapshots_kept: Expected `int` >= 1"),
         ("[files]\nlink_seconds = 86400", "files.link_seconds: Expected `int` <= 3600"),
         ("[memory]\nkept_free_percent = 95", "memory.kept_free_percent: Expected `float` <= 90.0"),
+        (
+            '[cluster]\nurl = "10.0.0.5:8081"',
+            "cluster.url: write http://HOST:PORT, where the other gateways reach this one",
+        ),
+        (
+            '[cluster]\nname = "single"',
+            "cluster.name: single is what a gateway without cluster.url is called; choose another",
+        ),
         ("[cluster]\nbeat_seconds = 1", "cluster.lease_seconds: more than four times cluster.beat_seconds"),
     ],
 )
@@ -372,6 +380,7 @@ def test_what_waits_for_a_restart() -> None:
     server = {path for path in settings() if path.startswith("server.")}
     assert found == workers | (server - {"server.hosts", "server.ports_host", "server.public_url"}) | {
         *("applications.enabled", "data_dir", "store", "store_file", "telemetry.otlp_endpoint"),
+        *("redis.url", "redis.url_file", "redis.mirror"),
         *("cluster.name", "cluster.url", "cluster.listen"),
         *("cluster.lease_seconds", "cluster.beat_seconds", "cluster.kill_seconds"),
         *("auth.modes", "auth.secret_file", "auth.old_secret_files"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
-from gateway.errors import GatewayError, SessionEnded, StoreFull
+from gateway.errors import GatewayError, SessionEnded, SessionFenced, StoreFull
 from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.events.fold import Elsewhere
@@ -55,13 +55,21 @@ class Seen:
         self.refused |= seqs
 
 
-async def log_of(store: MemoryLogs, seen: Seen, *, max_events: int = 1000, **kwargs: Any) -> EventLog:
+async def log_of(
+    store: MemoryLogs,
+    seen: Seen,
+    *,
+    max_events: int = 1000,
+    on_fenced: Callable[[], None] = lambda: None,
+    **kwargs: Any,
+) -> EventLog:
     log = EventLog(
         "key",
         store=store,
         wall_ms=lambda: 1000,
         on_visible=seen.events.append,
         on_refused=seen.refuse,
+        on_fenced=on_fenced,
         max_events=max_events,
         max_bytes=10_000_000,
     )
@@ -487,3 +495,30 @@ async def test_a_thousand_readers_of_one_log_see_everything_once_whoever_falls_b
         log.close()
         await asyncio.gather(*readers)
     assert all(seqs == list(range(1, 31)) for seqs in shown)
+
+
+async def test_a_log_whose_session_another_gateway_has_says_nothing_more() -> None:
+    store, seen, ends = SlowStore(), Seen(), list[str]()
+    log = await log_of(store, seen, on_fenced=lambda: ends.append("fenced"))
+    kept = log.append(text("kept"), durable=True)
+    store.commit()
+    shown = log.append(text("shown"))
+    saying = asyncio.create_task(log.say(text("refused")))
+    await asyncio.sleep(0)
+    for sink, _ in store.waiting[:1]:
+        sink.refused(SessionFenced())
+        sink.refused(SessionFenced())
+    with pytest.raises(SessionFenced):
+        await saying
+    assert ends == ["fenced"]
+    await log.commit(kept)
+    for late in (shown, log.append(text("late"), durable=True), log.last_seq):
+        with pytest.raises(SessionFenced):
+            await log.commit(late)
+    log.show(text("late"))
+    assert texts(seen.events) == ["kept", "shown"]
+    assert log.is_settled
+    waiting = len(store.waiting)
+    await log.release()
+    log.close()
+    assert (len(store.waiting), (await store.stand("key")).reserved_seq) == (waiting, RESERVE_AHEAD)

@@ -132,6 +132,11 @@ CASES: dict[str, tuple[Signals, Signals]] = {
     "StoreLost": (signals(is_store_lost=True), signals()),
     "StoreDamaged": (signals(damaged=1), signals()),
     "StoreFails": (signals(five=grown(store_failures=1)), signals(ten=grown(store_failures=1))),
+    "StoreSilent": (
+        signals(five=grown(errors__store_unreachable=1)),
+        signals(five=grown(errors__not_found=1)),
+    ),
+    "PlaceLost": (signals(ten=grown(fenced=1)), signals(fifteen=grown(fenced=1))),
     "DiskFills": (signals(disk_free_bytes=4), signals(disk_free_bytes=0, disk_low_bytes=0)),
     "TaskFails": (signals(tasks_down=1), signals()),
     "Survivors": (signals(ten=grown(survivors=1)), signals()),

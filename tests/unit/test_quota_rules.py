@@ -221,7 +221,7 @@ def test_tokens_are_the_ledgers_to_count() -> None:
 
 async def test_tokens_that_an_earlier_version_counted_today_still_count() -> None:
     world = World(subject=Quota(tokens_per_day=100))
-    await world.store.put_uses(100, {("subject", "acme/alice"): DayUse(tokens=100)})
+    await world.store.add_uses(100, {("subject", "acme/alice"): DayUse(tokens=100)})
     await world.quotas.open({})
     with pytest.raises(QuotaExceeded):
         world.message(ALICE)

@@ -384,7 +384,7 @@ def test_halves_are_swept_and_a_damaged_content_is_said(place: Place) -> None:
 
 
 async def test_a_turn_waits_while_files_are_put_back() -> None:
-    snapshots = SimpleNamespace(is_on=False, disturb=lambda _key: None)
+    snapshots = SimpleNamespace(is_on=False, travelling=None, disturb=lambda _key: None)
     files = SessionFiles(cast("Any", SimpleNamespace(key="k")), cast("Any", None), cast("Any", snapshots))
     async with files.putting_back:
         turn = asyncio.ensure_future(files.before_turn())

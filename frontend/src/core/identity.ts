@@ -56,6 +56,11 @@ export class Identity extends Subscribable {
     return this.me === null || this.me.kind === "local";
   }
 
+  /** False if the agent takes no command from who is inside: a message that begins with `/` is a text to it. */
+  get mayCommand(): boolean {
+    return this.me?.may_command !== false;
+  }
+
   /** Asks the gateway, again and again until it answers. */
   async start(): Promise<void> {
     if (await this.check()) return;

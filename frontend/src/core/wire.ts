@@ -740,6 +740,8 @@ export interface Me {
   csrf_token: string;
   /** Whether they may answer permission requests; absent: whoever has the scope `chat` may. */
   may_approve?: boolean;
+  /** False: a message of theirs that begins with `/` is no command of the agent's; absent: it may be one. */
+  may_command?: boolean;
 }
 
 /** An application that has a part of the page of its own: `page` is the address of its module. */

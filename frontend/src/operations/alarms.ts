@@ -44,6 +44,14 @@ const en: Record<string, AlarmText> = {
     title: "The database is damaged",
     toDo: "The database is damaged, and some sessions cannot be read. Run `agent-gateway doctor`, look at the disk, copy the data directory, and restore the last backup.",
   },
+  StoreSilent: {
+    title: "PostgreSQL does not answer",
+    toDo: "PostgreSQL has not answered for longer than the lease: agents rest, and nothing new is accepted until it does. Look at the server and at the way to it.",
+  },
+  PlaceLost: {
+    title: "Others took over",
+    toDo: "The gateway stood still or was cut off from PostgreSQL for longer than its lease, and others took over. Nothing acknowledged is lost. Look for pauses of its machine, processors that are taken, or the network.",
+  },
   DiskFills: {
     title: "The disk is nearly full",
     toDo: "The disk is nearly full, and a full disk takes no new message. Delete old backups, `replaced-…` and `gateway.db.damaged-…`, or sessions that nobody needs.",
@@ -106,6 +114,14 @@ const he: Record<string, AlarmText> = {
   StoreDamaged: {
     title: "המסד פגום",
     toDo: "מסד הנתונים פגום, וחלק מהשיחות אינן ניתנות לקריאה. יש להריץ `agent-gateway doctor`, להסתכל בדיסק, להעתיק את תיקיית הנתונים ולשחזר את הגיבוי האחרון.",
+  },
+  StoreSilent: {
+    title: "PostgreSQL אינו עונה",
+    toDo: "PostgreSQL לא ענה זמן ארוך מהחכירה: הסוכנים נחים, ודבר חדש אינו מתקבל עד שיענה. יש להסתכל בשרת ובדרך אליו.",
+  },
+  PlaceLost: {
+    title: "שערים אחרים החליפו אותו",
+    toDo: "השער עמד או נותק מ־PostgreSQL זמן ארוך מהחכירה, ואחרים החליפו אותו. דבר שאושר לא אבד. יש לחפש עצירות של המחשב, מעבדים תפוסים או תקלות רשת.",
   },
   DiskFills: {
     title: "הדיסק כמעט מלא",

@@ -39,7 +39,8 @@ export function Composer() {
   }, [sessionId, store.returned]);
   useLayoutEffect(() => grow(field.current), [text]);
 
-  const commands = isMenuClosed ? [] : matching(chat.commands, text);
+  const known = page.identity.mayCommand ? chat.commands : [];
+  const commands = isMenuClosed ? [] : matching(known, text);
   const isBusy = conversation.isProcessing;
   const files = page.draftFiles(sessionId);
   void files.version.value;
@@ -137,6 +138,7 @@ export function Composer() {
           <Options />
           <span class="composer-hint" aria-hidden="true">
             {t(enter.value === "send" ? "hint" : "hintLine")}
+            {known.length > 0 && ` · ${t("hintCommands")}`}
           </span>
           {isBusy && (
             <button

@@ -1,5 +1,5 @@
 import "./find.css";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { ConversationSearch, type Found, patternOf, textOf } from "../core/index.ts";
 import { toComposer } from "./asking.ts";
 import { Icon } from "./icons.tsx";
@@ -7,6 +7,7 @@ import { useConversation } from "./page.ts";
 import { t } from "./preferences.ts";
 import { isFinding, revealed } from "./reveal.ts";
 import { itemOf, rangesIn, show } from "./showing.ts";
+import { typedMeanwhile } from "./typeahead.ts";
 
 /** Typing goes on for so long before a search begins. */
 const TYPING_MS = 150;
@@ -20,8 +21,11 @@ export function FindBar() {
   const search = useSearch(words);
   const { found } = search;
   const current = found[place];
-  useEffect(() => {
+  useLayoutEffect(() => {
     field.current?.focus();
+    setWords(typedMeanwhile());
+  }, []);
+  useEffect(() => {
     return () => {
       revealed.value = null;
       mark([], null);

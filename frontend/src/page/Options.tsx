@@ -26,7 +26,9 @@ export function Options() {
     const at = button.current.getBoundingClientRect();
     const left = document.documentElement.dir === "rtl" ? at.right - panel.current.offsetWidth : at.left;
     panel.current.style.left = `${Math.max(8, Math.min(left, innerWidth - panel.current.offsetWidth - 8))}px`;
-    panel.current.style.bottom = `${innerHeight - at.top + 6}px`;
+    // Above the message field, so that what was written stays in sight.
+    const top = button.current.closest(".composer")?.getBoundingClientRect().top ?? at.top;
+    panel.current.style.bottom = `${innerHeight - top + 6}px`;
     panel.current.querySelector<HTMLElement>("select:enabled, input:enabled")?.focus();
   };
   return (

@@ -1,7 +1,7 @@
 /** The palette: every action and the conversations, found by a few letters and done with Enter. */
 
 import "./acting.css";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type PageAction, actions, perform } from "./actions.ts";
 import { w } from "./deed-words.ts";
 import { Dialog } from "./Dialogs.tsx";
@@ -10,6 +10,7 @@ import { clipped } from "../core/pieces.ts";
 import { keysShown } from "./key-names.ts";
 import { usePage, useStore } from "./page.ts";
 import { t } from "./preferences.ts";
+import { typedMeanwhile } from "./typeahead.ts";
 
 /** So many conversations are offered before something is typed, and afterwards. */
 const RECENT = 6;
@@ -52,6 +53,8 @@ export function Palette({ close }: { close(): void }) {
   const choices = isSearch
     ? [...matching(deeds, typed), ...matching(sessions, typed).slice(0, FOUND_MOST)]
     : [...sessions.slice(0, RECENT), ...deeds];
+  // Behind the dialog's own effect, which gives the field the focus.
+  useLayoutEffect(() => setTyped(typedMeanwhile()), []);
   useEffect(() => {
     list.current?.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
   }, [picked]);
@@ -64,19 +67,19 @@ export function Palette({ close }: { close(): void }) {
     event.preventDefault();
   };
   return (
-    <Dialog title={w("palette")} look="palette" close={close}>
+    <Dialog title={w("paletteAsk")} look="palette" close={close}>
       <input
         class="field wide"
         role="combobox"
         aria-expanded="true"
         aria-controls="palette-list"
         aria-activedescendant={choices[picked] && `palette-${picked}`}
-        aria-label={w("palette")}
+        aria-label={w("paletteAsk")}
         autocomplete="off"
         spellcheck={false}
         autofocus
         dir="auto"
-        placeholder={w("palette")}
+        placeholder={w("paletteAsk")}
         data-testid="palette"
         value={typed}
         onInput={(event) => {

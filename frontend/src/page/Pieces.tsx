@@ -40,7 +40,7 @@ export function PlainText({ text }: { text: string }) {
 /** Of a long text that is not read yet, from this character on: as tall as it will be, about, with its last words. */
 export function Rest({ text, from = 0, to = text.length }: { text: string; from?: number; to?: number }) {
   return (
-    <div class="md-rest" style={{ minBlockSize: `${heightOf({ start: from, end: to })}px` }}>
+    <div class="md-rest" data-drawn={false} style={{ minBlockSize: `${heightOf({ start: from, end: to })}px` }}>
       <div class="md-plain" dir="auto" data-testid="not-read-yet">
         {tailOf(text)}
       </div>

@@ -8,25 +8,29 @@ import { enter } from "./preferences.ts";
 /** All shortcuts on one sheet. */
 export function ShortcutSheet({ close }: { close(): void }) {
   const isLine = enter.value === "line";
-  const rows: [DeedWord, string][] = [
-    ["sendKey", isLine ? keysIn("mod+enter") : "Enter"],
-    ["lineKey", isLine ? "Enter" : keysIn("shift+enter")],
-    ["historyKey", "↑"],
-    ["stopKey", "Esc"],
-    ["answerKey", "1 – 9"],
-    ...Object.entries(shortcuts.value)
-      .filter(([, keys]) => keys !== "")
-      .map(([name, keys]): [DeedWord, string] => [name as DeedWord, keysIn(keys)]),
-  ];
+  const rows = new Map<string, string[]>([
+    [w("sendKey"), [isLine ? keysIn("mod+enter") : "Enter"]],
+    [w("lineKey"), [isLine ? "Enter" : keysIn("shift+enter")]],
+    [w("historyKey"), ["↑"]],
+    [w("stopKey"), ["Esc"]],
+    [w("answerKey"), ["1 – 9"]],
+  ]);
+  // What two shortcuts do is one row with both.
+  for (const [name, keys] of Object.entries(shortcuts.value))
+    if (keys !== "") rows.set(w(name as DeedWord), [...(rows.get(w(name as DeedWord)) ?? []), keysIn(keys)]);
   return (
     <Dialog title={w("shortcuts")} close={close}>
       <table class="shortcut-sheet" data-testid="shortcut-sheet">
         <tbody>
-          {rows.map(([word, keys]) => (
-            <tr key={word}>
-              <th scope="row">{w(word)}</th>
+          {[...rows].map(([words, all]) => (
+            <tr key={words}>
+              <th scope="row">{words}</th>
               <td>
-                <kbd dir="ltr">{keys}</kbd>
+                {all.map((keys) => (
+                  <kbd key={keys} dir="ltr">
+                    {keys}
+                  </kbd>
+                ))}
               </td>
             </tr>
           ))}

@@ -1,5 +1,5 @@
 import type { ComponentChildren, VNode } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Conversation, Item, MessageItem, PermissionItem } from "../core/index.ts";
 import { useAddressedMessage } from "./addressed.ts";
 import { answersOf } from "./asked.ts";
@@ -124,24 +124,36 @@ export function Transcript() {
     if (!isEmpty) toEnd();
   }, [conversation.sessionId, conversation.outgoing.length]);
   useEffect(() => void (isEmpty || fetchMarkdown().catch(() => undefined)), [isEmpty]);
-  useAnnouncements(conversation, page.say.bind(page));
+  const version = page.chatVersion.value;
+  useAnnouncements(conversation, version, page.say.bind(page));
 
-  const items = drawn(conversation.chat.items, conversation.chat.waiting);
-  // Somebody who may not answer sees no card, and so the call in its own place.
-  const asked = conversation.mayAnswer ? askedFor(items) : new Map<string, never>();
-  const inCards = new Set<Item>(asked.values());
-  const answers = answersOf(items);
-  const answered = new Set<Item>(answers.values());
-  const open = conversation.mayAnswer ? items.find(isWaiting) : undefined;
+  // What looks at every item is done when the conversation has changed, and not when something is sought or scrolled.
+  const { items, asked, inCards, answers, cutItems, open, heavy, asking } = useMemo(() => {
+    if (cutOf.current !== conversation) cut.current = NO_STRETCHES;
+    cutOf.current = conversation;
+    const items = drawn(conversation.chat.items, conversation.chat.waiting);
+    // Somebody who may not answer sees no card, and so the call in its own place.
+    const asked = conversation.mayAnswer ? askedFor(items) : new Map<string, never>();
+    const answers = answersOf(items);
+    const answered = new Set<Item>(answers.values());
+    cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
+    return {
+      items,
+      asked,
+      inCards: new Set<Item>(asked.values()),
+      answers,
+      cutItems: cut.current,
+      open: conversation.mayAnswer ? items.find(isWaiting) : undefined,
+      heavy: isHeavy(items),
+      asking: new Set(cut.current.stretches.filter((stretch) => stretch.some(isAsking))),
+    };
+  }, [conversation, version, conversation.mayAnswer]);
   openId.current = open?.id;
   useEffect(look, [open?.id]);
   // A failure is said once: by its card until something else goes on, and then by the log's own line.
   const hasFailed = conversation.chat.failure !== null && !conversation.isProcessing && conversation.outgoing.length === 0;
   const told = hasFailed ? toldBy(items, conversation.chat.failure) : undefined;
-  if (cutOf.current !== conversation) cut.current = NO_STRETCHES;
-  cutOf.current = conversation;
-  cut.current = numbered(items.filter((item) => !answered.has(item)), cut.current);
-  const { first, stretches } = cut.current;
+  const { first, stretches } = cutItems;
   const ranks = ranksOf(stretches.slice(-NEWEST));
   useKeptPlace(conversation, scroller);
   useLayoutEffect(() => {
@@ -173,7 +185,7 @@ export function Transcript() {
   );
   // One that is out of sight, as it was, is not looked at again: there may be hundreds.
   const drawStretch = (stretch: readonly Item[], place: number): VNode => {
-    const isHeld = isWhole || place >= stretches.length - NEWEST || stretch.some(isAsking) || (shown !== null && stretch.some(isShown));
+    const isHeld = isWhole || place >= stretches.length - NEWEST || asking.has(stretch) || (shown !== null && stretch.some(isShown));
     const known = boxes.current.get(stretch);
     if (known && !isHeld && !shownOnes.current.has(stretch[0] as Item)) return known;
     const box = (
@@ -203,7 +215,7 @@ export function Transcript() {
         onPointerMove={(event) => event.buttons !== 0 && byReader()}
       >
         <div
-          class={isHeavy(items) ? "inner is-heavy" : "inner"}
+          class={heavy ? "inner is-heavy" : "inner"}
           ref={inner}
           role="log"
           aria-live="off"
@@ -285,10 +297,16 @@ function isBlank(item: Item): boolean {
   return item.kind === "message" && item.sender !== "user" && item.text === "";
 }
 
+function lastShown(items: readonly Item[]): Item | undefined {
+  let at = items.length - 1;
+  while (at >= 0 && isBlank(items[at] as Item)) at -= 1;
+  return items[at];
+}
+
 /** What is drawn below the last item: work in progress, a failure that no item tells of, a transaction. */
 function Tail({ conversation, items, hasFailed }: { conversation: Conversation; items: Item[]; hasFailed: boolean }) {
   const { chat } = conversation;
-  const last = items.filter((item) => !isBlank(item)).at(-1);
+  const last = lastShown(items);
   const isTexting = last?.kind === "message" && last.sender === "agent" && last.is_streaming;
   const isAsking =
     chat.pending_permission !== null || chat.questions.length > 0 || (chat.egress?.asked.length ?? 0) > 0;
@@ -335,7 +353,7 @@ function NothingYet({ conversation }: { conversation: Conversation }) {
 }
 
 /** Announces each of the agent's messages once it is finished, if it finished while the page was open. */
-function useAnnouncements(conversation: Conversation, say: (text: string) => void): void {
+function useAnnouncements(conversation: Conversation, version: number, say: (text: string) => void): void {
   const growing = useRef(new Set<string>());
   useEffect(() => {
     const messages = conversation.chat.items.filter(
@@ -346,5 +364,5 @@ function useAnnouncements(conversation: Conversation, say: (text: string) => voi
       else if (growing.current.delete(message.id) && message.text)
         say(t("saidAgent", { text: message.text.slice(0, 1500) }));
     }
-  });
+  }, [conversation, version]);
 }

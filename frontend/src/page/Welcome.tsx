@@ -9,7 +9,7 @@ export function Welcome() {
   const page = usePage();
   const { welcome, welcome_text: text, suggestions } = brand.value;
   // An agent with a model answers them; the built-in one without a model plays its tour, and lists its commands.
-  const offered = suggestions ?? [t("try1"), t("try2")];
+  const offered = suggestions ?? [t("try1"), ...(page.identity.mayCommand ? [t("try2")] : [])];
   return (
     <section class="welcome" data-testid="welcome">
       <Logo />

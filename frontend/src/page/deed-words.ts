@@ -3,7 +3,8 @@
 import { textsOf } from "./preferences.ts";
 
 const en = {
-  palette: "What would you like to do?",
+  palette: "Command palette",
+  paletteAsk: "What would you like to do?",
   paletteList: "Actions and conversations",
   paletteNone: "Nothing is called that.",
   actions: "Actions",
@@ -78,7 +79,8 @@ const en = {
 export type DeedWord = keyof typeof en;
 
 const he: Record<DeedWord, string> = {
-  palette: "מה תרצו לעשות?",
+  palette: "לוח הפקודות",
+  paletteAsk: "מה תרצו לעשות?",
   paletteList: "פעולות ושיחות",
   paletteNone: "אין דבר בשם הזה.",
   actions: "פעולות",

@@ -6,6 +6,7 @@ import type { Conversation } from "../core/index.ts";
 import { copyWhole, drawAll, isWriting } from "./copying.ts";
 import { usePage } from "./page.ts";
 import { isFinding, isOnPaper, wholeId } from "./reveal.ts";
+import { holdTyping } from "./typeahead.ts";
 
 /** So many messages are fetched to be printed; the export has all. */
 const PRINTED_MOST = 2_000;
@@ -30,6 +31,7 @@ export function useReadingKeys(conversation: Conversation, toBeginning: () => vo
         if (isFinding.value) return drawWhole();
         event.preventDefault();
         isFinding.value = true;
+        holdTyping(() => isFinding.peek());
       } else if (isCommand && isKey(event, "p") && !event.shiftKey && earlier.count > 0) {
         event.preventDefault();
         void earlier.upTo(Math.max(0, conversation.chat.nextNumber - PRINTED_MOST)).then(() => window.print());

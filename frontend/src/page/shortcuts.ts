@@ -4,6 +4,7 @@ import { useEffect } from "preact/hooks";
 import { type Shortcut, shortcutOf } from "./keys.ts";
 import { overlay } from "./overlay.ts";
 import { type Page, usePage } from "./page.ts";
+import { holdTyping } from "./typeahead.ts";
 
 export function useShortcuts(): void {
   const page = usePage();
@@ -23,6 +24,7 @@ export function useShortcuts(): void {
 async function run(shortcut: Shortcut, page: Page): Promise<void> {
   if (shortcut === "palette" || shortcut === "settings" || shortcut === "shortcuts") {
     overlay.value = { what: shortcut };
+    if (shortcut === "palette") holdTyping(() => overlay.peek()?.what === shortcut);
     return;
   }
   if (shortcut === "help") {

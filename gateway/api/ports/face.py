@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import parse_qsl, urlencode
 
 from msgspec import Struct
@@ -20,11 +20,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from gateway.api.ports.openings import TICKET, Opening, Openings, suffix_of
+from gateway.api.ports.openings import TICKET, Opening, Openings, is_of, suffix_of
 from gateway.api.ports.relay import ShownPort, pass_request, pass_socket
 from gateway.config.addresses import PORTS_PATH, port_label
 from gateway.egress.worker_http import WorkerHttp, WorkerSilent
-from gateway.errors import PortUnreachable, RouteNotFound, SessionNotFound, TooManyStreams
+from gateway.errors import PortUnreachable, RouteNotFound, SessionElsewhere, SessionNotFound, TooManyStreams
 from gateway.http.gate import VISITOR_PREFIX, bearer, principal_of
 from gateway.http.operation import Admit, Operation, json_response
 from gateway.http.reading import checked_session_id
@@ -32,12 +32,15 @@ from gateway.http.scope import carried
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import FaceServices
 from gateway.sessions.session import Session
+from gateway.stores.directory import Node
 from gateway.workers import ports
 from gateway.workers.forks import ForkWorker
 from gateway.workers.ports import PortClosed
 
 AT_ONCE: Final = 256
 """Requests and WebSockets to the workers of one session at a time."""
+NODES_SECONDS: Final = 1.0
+"""How long it is remembered which gateways share the store."""
 _COOKIE: Final = "agw_port"
 _API: Final = "/api/sessions/{session_id}/ports"
 _PREFLIGHT: Final = {
@@ -73,6 +76,9 @@ class PortsFace:
         self._http = WorkerHttp()
         self._openings = Openings(services.monotonic)
         self._passing: Counter[str] = Counter()
+        self._nodes: Sequence[Node] = ()
+        """The gateways that share the store, as they were lately."""
+        self._looks_at = 0.0
 
     async def close(self) -> None:
         """Ends the connections to workers."""
@@ -104,7 +110,7 @@ class PortsFace:
         session_id, owner = checked_session_id(request.path_params["session_id"]), principal_of(request).owner
         if not await self._manager.exists(owner, session_id):
             raise SessionNotFound(session_id=session_id)
-        session = self._manager.get(owner, session_id)
+        session = await self._manager.here(owner, session_id)
         worker = session.process if session is not None else None
         found = await asyncio.to_thread(ports.listening, worker) if isinstance(worker, ForkWorker) else {}
         at = _API.format(session_id=session_id)
@@ -122,7 +128,7 @@ class PortsFace:
             session_id, port = checked_session_id(parts["session_id"]), parts["port"]
             if not await self._manager.exists(principal.owner, session_id):
                 raise SessionNotFound(session_id=session_id)
-            session = self._manager.get(principal.owner, session_id)
+            session = await self._manager.here(principal.owner, session_id)
             is_standing = carried(scope).is_standing or (lambda: True)
             if session is not None and connection.headers.get("sec-fetch-mode") == "navigate":
                 label = self._openings.open(
@@ -131,6 +137,7 @@ class PortsFace:
                     key=session.record.key,
                     port=port,
                     is_standing=is_standing,
+                    node=directory.node if (directory := self._services.store.directory) else 0,
                 )
                 detail = f"port {port}"
                 self._services.audit.note(principal, "port.opened", target=session.record.key, detail=detail)
@@ -164,9 +171,7 @@ class PortsFace:
     async def _by_path(self, connection: HTTPConnection, receive: Receive, send: Send) -> None:
         scope, label = connection.scope, connection.path_params["label"]
         carried(scope).operation = "reach_port"
-        opening = self._openings.find(label)
-        if opening is None:
-            raise RouteNotFound("This preview has ended. Open the port in its session again.")
+        opening = self._openings.find(label) or await self._elsewhere(label)
         if scope.get("method") == "OPTIONS" and "access-control-request-method" in connection.headers:
             await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, send)
             return
@@ -186,9 +191,7 @@ class PortsFace:
     async def _by_host(self, connection: HTTPConnection, receive: Receive, send: Send) -> None:
         scope, label = connection.scope, port_label(connection.headers.get("host", "")) or ""
         carried(scope).operation = "reach_port"
-        opening = self._openings.find(label)
-        if opening is None:
-            raise RouteNotFound("This preview has ended. Open the port in its session again.")
+        opening = self._openings.find(label) or await self._elsewhere(label)
         is_secure = scope.get("scheme") in ("https", "wss")
         cookie = f"__Host-{_COOKIE}" if is_secure else _COOKIE
         if scope["type"] == "http" and (given := connection.query_params.get(TICKET)) is not None:
@@ -220,6 +223,17 @@ class PortsFace:
         return frozenset(
             name.lower() for name in (proxy.user_header, proxy.tenant_header, proxy.groups_header) if name
         )
+
+    async def _elsewhere(self, label: str) -> NoReturn:
+        """Raises SessionElsewhere if the gateway that made an opening lives, else RouteNotFound."""
+        if (directory := self._services.store.directory) is not None and not is_of(label, directory.node):
+            now = self._services.monotonic()
+            if now >= self._looks_at:  # labels that somebody makes up cost no question each
+                self._nodes, self._looks_at = await directory.nodes(), now + NODES_SECONDS
+            for node in self._nodes:
+                if node.url and is_of(label, node.id):
+                    raise SessionElsewhere(node=node.id, url=node.url)
+        raise RouteNotFound("This preview has ended. Open the port in its session again.")
 
     def _session(self, opening: Opening) -> Session | None:
         """The session that was opened; None if it was deleted, or another one has its name."""

@@ -51,15 +51,17 @@ class Openings:
         self._known: OrderedDict[str, Opening] = OrderedDict()
 
     def open(
-        self, *, owner: str, session_id: str, key: str, port: int, is_standing: Callable[[], bool]
+        self, *, owner: str, session_id: str, key: str, port: int, is_standing: Callable[[], bool], node: int
     ) -> str:
-        """The label of a new one. The oldest goes if there are too many, of this owner or of all."""
+        """The label of a new one. The oldest goes if there are too many, of this owner or of all. `node`: the
+        gateway that this is, which the label names, where several share a store.
+        """
         own = [label for label, each in self._known.items() if each.owner == owner]
         for label in own[: max(0, len(own) + 1 - KEPT_OF_OWNER)]:
             del self._known[label]
         while len(self._known) >= KEPT:
             self._known.popitem(last=False)
-        label = f"p-{secrets.token_hex(16)}"
+        label = f"p-{_mark(node) if node else secrets.token_hex(4)}{secrets.token_hex(12)}"
         self._known[label] = Opening(
             owner=owner,
             session_id=session_id,
@@ -92,6 +94,15 @@ class Openings:
         if is_right:
             opening.ticket = ""
         return is_right
+
+
+def is_of(label: str, node: int) -> bool:
+    """Whether a label may be that of an opening at this gateway."""
+    return label.startswith(f"p-{_mark(node)}")
+
+
+def _mark(node: int) -> str:
+    return f"{node & 0xFFFF_FFFF:08x}"
 
 
 def suffix_of(setting: str, host: str) -> str | None:

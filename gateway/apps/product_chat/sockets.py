@@ -31,7 +31,7 @@ from gateway.apps.product_chat.reading import client_id as named
 from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.apps.product_chat.store import ProductSession
 from gateway.apps.product_chat.visitors import ChatKeys
-from gateway.errors import GatewayError, RateLimited, RouteNotFound
+from gateway.errors import GatewayError, RateLimited, RouteNotFound, SessionElsewhere
 from gateway.events.facts import Event, iso
 from gateway.extension import (
     Context,
@@ -161,6 +161,8 @@ class ProductSockets:
             principal = await self._keys.visitor(socket, session_id)
             chat = await self._desk.chat(principal, session_id, number)
             session = await self._desk.session(chat)
+        except SessionElsewhere:
+            raise  # the handshake goes there
         except GatewayError as error:
             await self._turn_away(socket, words_of(error), error.code.upper())
             return
@@ -173,7 +175,10 @@ class ProductSockets:
         cursor, place = _cursor(socket, session), Place(chat, self._manager.tenures.of(chat.owner))
 
         async def write(visit: Visit) -> None:
-            await self._follow(visit, place, cursor)
+            try:
+                await self._follow(visit, place, cursor)
+            except SessionElsewhere:
+                await visit.socket.close(RESTART, "the chat goes on elsewhere")
 
         async def act(visit: Visit, said: Incoming) -> None:
             known = await self._found(place) if place.tenure.is_over else place.chat

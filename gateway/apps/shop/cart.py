@@ -52,6 +52,8 @@ class Shop:
         self._wall_ms = wall_ms
         self.bounds = bounds_of(config)
         self._on_change = on_change
+        self.on_use: list[Callable[[ShopKey], None]] = []
+        """Each is told of every conversation that was used, once the store has it."""
         self._base_path = base_path
 
     def picture_address(self, image: str) -> str:
@@ -107,7 +109,9 @@ class Shop:
 
     async def view(self, key: ShopKey, *, may_create: bool = True) -> Cart:
         """The cart; looking at it is a use."""
-        return await self.store.use(key, self._moment(), use="views", may_create=may_create)
+        cart = await self.store.use(key, self._moment(), use="views", may_create=may_create)
+        self._used(key)
+        return cart
 
     async def peek(self, key: ShopKey) -> Cart:
         """The cart; nothing is noted."""
@@ -140,7 +144,12 @@ class Shop:
 
     def _changed(self, key: ShopKey, cart: Cart) -> Cart:
         self._on_change(key, cart)
+        self._used(key)
         return cart
+
+    def _used(self, key: ShopKey) -> None:
+        for tell in self.on_use:
+            tell(key)
 
     def _check_quantity(self, quantity: int) -> None:
         if not 1 <= quantity <= self.bounds.quantity:
@@ -154,6 +163,7 @@ class Shop:
         """Counts a use, and the words of what was asked."""
         words: Sequence[str] = words_of(text)[: self.bounds.words]
         await self.store.use(key, self._moment(), use=use, words=words, may_create=may_create)
+        self._used(key)
 
     async def session(self, key: ShopKey) -> ShopSession | None:
         """What is known of a conversation; reading it is no use."""
@@ -163,7 +173,9 @@ class Shop:
         """Merges preferences by key. Raises InvalidField, PreferencesTooLarge."""
         if any(not name or len(name) > MAX_PREFERENCE_KEY for name in changes):
             raise InvalidField(f"A preference's name has 1 to {MAX_PREFERENCE_KEY} letters.")
-        return await self.store.prefer(key, changes, self._moment(), bounds=self.bounds)
+        preferences = await self.store.prefer(key, changes, self._moment(), bounds=self.bounds)
+        self._used(key)
+        return preferences
 
     async def preferences(self, key: ShopKey) -> dict[str, Any]:
         """All preferences."""

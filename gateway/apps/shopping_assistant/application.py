@@ -6,11 +6,20 @@ from __future__ import annotations
 
 from typing import Final
 
+from gateway.apps.shopping_assistant.settings import RedisConfig, mistakes
 from gateway.config.applications import Application
 
 NAME: Final = "shopping_assistant"
 SHOP: Final = "shop"
 
 APPLICATION: Final = Application(
-    name=NAME, open="gateway.apps.shopping_assistant.face:open_assistant", needs=(SHOP,)
+    name=NAME,
+    open="gateway.apps.shopping_assistant.face:open_assistant",
+    table="redis",
+    settings=RedisConfig,
+    mistakes=mistakes,
+    examine="gateway.apps.shopping_assistant.redis_server:examine",
+    paths=("redis.url_file",),
+    from_files=("redis.url",),
+    needs=(SHOP,),
 )

@@ -29,7 +29,7 @@ from gateway.apps.shopping_assistant.assistant import (
 from gateway.apps.shopping_assistant.errors import AnswerDropped, AnswerFailed
 from gateway.apps.shopping_assistant.retrieval import Quality
 from gateway.config.tables import DAY_MILLISECONDS
-from gateway.errors import SessionEnded
+from gateway.errors import SessionEnded, SessionFenced
 from gateway.events import facts as ev
 from gateway.extension import Account, Context, Events, Gap, Session, Turn, follow
 
@@ -155,7 +155,7 @@ class Asking:
         turn = asked.turn
         if turn is None or turn.done.done():
             return
-        with contextlib.suppress(SessionEnded):
+        with contextlib.suppress(SessionEnded, SessionFenced):
             if not await asked.session.drop_queued(turn.message_id):
                 await asked.session.interrupt()
 

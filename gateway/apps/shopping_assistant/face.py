@@ -21,14 +21,18 @@ from gateway.apps.shop.catalog import MAX_PRICE, Query, number
 from gateway.apps.shop.errors import CartEmpty
 from gateway.apps.shop.insights import TenantInsights, top
 from gateway.apps.shop.settings import ShopConfig
-from gateway.apps.shop.store import Cart, CartLine, ShopKey
+from gateway.apps.shop.store import Cart, ShopKey
 from gateway.apps.shop.tools import described
 from gateway.apps.shopping_assistant.application import SHOP
 from gateway.apps.shopping_assistant.asking import Asked, Asking
 from gateway.apps.shopping_assistant.assistant import Assistant
 from gateway.apps.shopping_assistant.envelope import AssistantEnvelope, dialect, good
 from gateway.apps.shopping_assistant.errors import AnswerDropped, AnswerFailed
+from gateway.apps.shopping_assistant.mirror import Mirror
+from gateway.apps.shopping_assistant.redis_server import RedisServer
+from gateway.apps.shopping_assistant.remembered import ShopMemory
 from gateway.apps.shopping_assistant.retrieval import FullText
+from gateway.apps.shopping_assistant.settings import RedisConfig
 from gateway.errors import BadRequest, Forbidden, GatewayError, InvalidField, MessageTooLong, SessionNotFound
 from gateway.events.facts import in_one_line, iso
 from gateway.extension import Context, Faces, Scope, reach
@@ -66,20 +70,33 @@ class RemoveRequest(Struct):
 
 def open_assistant(context: Context) -> Faces:
     """The shopping assistant over the shop of the same gateway."""
-    face = ShoppingFace(context, context.others[SHOP])
+    shop = context.others[SHOP]
+    remembered = ShopMemory(context, shop)
+    face = ShoppingFace(context, shop, remembered)
+    redis = context.settings(RedisConfig)
+    mirror = (
+        Mirror(context, shop, remembered, RedisServer(redis.url), redis.mirror)
+        if redis.mirror != "none"
+        else None
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        yield
+        async with contextlib.nullcontext() if mirror is None else mirror.running():
+            yield
         face.close()
 
-    return Faces(operations=tuple(face.operations()), lifespan=lifespan)
+    return Faces(
+        operations=tuple(face.operations()),
+        observers=() if mirror is None else (mirror,),
+        lifespan=lifespan,
+    )
 
 
 class ShoppingFace:
     """The handlers."""
 
-    def __init__(self, context: Context, shop: Shop) -> None:
+    def __init__(self, context: Context, shop: Shop, remembered: ShopMemory) -> None:
         self._context = context
         self._manager = context.sessions
         self._shop = shop
@@ -90,6 +107,7 @@ class ShoppingFace:
             cache_seconds=lambda: context.settings(ShopConfig).cache_seconds,
         )
         self._asking = Asking(context, shop, self._assistant)
+        self._remembered = remembered
         self._dialect = dialect(context.wall_ms)
 
     def close(self) -> None:
@@ -232,32 +250,24 @@ class ShoppingFace:
 
     async def shop_info(self, request: Request) -> Response:
         key = self._key(request)
-        session, cart = await self._shop.session(key), await self._shop.peek(key)
+        session = await self._shop.session(key)
         if session is None:
             raise SessionNotFound(session_id=key.conversation)
-        preferences = await self._shop.preferences(key)
-        said = await self._said(key)
+        said = await self._remembered.said(key)
+        info = await self._remembered.info(key, session, messages=len(said))
         insights = await self._shop.insights(key)
-        last_active = iso(session.last_used_at)
         return good(
             {
-                "session_info": {
-                    "created_at": iso(session.created_at),
-                    "last_active": last_active,
-                    "user_data": {},
-                    "conversation_count": len(said),
-                    "preferences": preferences,
-                    "shopping_cart": [self._item(line) for line in cart.lines],
-                },
+                "session_info": info,
                 "analytics": {
                     "session_duration": "0m" if insights is None else insights.duration,
                     "conversation_count": len(said),
                     "user_message_count": sum(1 for message in said if message["role"] == "user"),
                     "assistant_message_count": sum(1 for message in said if message["role"] == "assistant"),
-                    "cart_item_count": len(cart.lines),
+                    "cart_item_count": len(info["shopping_cart"]),
                     "top_topics": top(session.words),
-                    "preferences": preferences,
-                    "last_active": last_active,
+                    "preferences": info["preferences"],
+                    "last_active": info["last_active"],
                 },
             }
         )
@@ -265,7 +275,7 @@ class ShoppingFace:
     async def shop_conversation(self, request: Request) -> Response:
         key = self._key(request)
         limit = query_int(request, "limit", default=20, low=1, high=200)
-        said = await self._said(key)
+        said = await self._remembered.said(key)
         end = min(query_int(request, "before", default=len(said), low=0, high=1_000_000_000), len(said))
         first = max(0, end - limit)
         return good(
@@ -276,26 +286,6 @@ class ShoppingFace:
                 "next_before": first or None,
             }
         )
-
-    async def _said(self, key: ShopKey) -> list[dict[str, str]]:
-        """What was said, oldest first; nothing where that is too long ago."""
-        source = await self._manager.source(key.owner, key.conversation)
-        messages = [
-            message
-            for message in (source.fold.messages if source is not None else ())
-            if not message.text.is_blank and message.sender != "system"
-        ]
-        seconds = self._context.settings(ShopConfig).conversation_seconds
-        if not messages or (self._shop.now - messages[-1].at) / 1000 > seconds:
-            return []
-        return [
-            {
-                "role": "user" if message.sender == "user" else "assistant",
-                "content": str(message.text),
-                "timestamp": iso(message.at),
-            }
-            for message in messages
-        ]
 
     async def shop_prefer(self, request: Request) -> Response:
         key = self._key(request)
@@ -344,7 +334,7 @@ class ShoppingFace:
                 key, name=_name(body), price=_price(body), quantity=quantity, extra=extra
             )
         message = "Item added to cart successfully"
-        return good({"message": message, "session_id": key.conversation, "item": self._item(line)})
+        return good({"message": message, "session_id": key.conversation, "item": self._remembered.item(line)})
 
     async def shop_remove(self, request: Request) -> Response:
         key = self._key(request)
@@ -353,7 +343,7 @@ class ShoppingFace:
         return good(
             {
                 "message": "Item removed from cart successfully",
-                "item": self._item(taken),
+                "item": self._remembered.item(taken),
                 **self._shown(key, cart),
             }
         )
@@ -374,7 +364,7 @@ class ShoppingFace:
         bought = {
             "at": iso(purchase.at),
             "total": number(purchase.total),
-            "items": [self._item(line) for line in purchase.lines],
+            "items": [self._remembered.item(line) for line in purchase.lines],
         }
         return good(
             {"message": "Checked out successfully", "session_id": key.conversation, "purchase": bought}
@@ -447,21 +437,9 @@ class ShoppingFace:
     def _shown(self, key: ShopKey, cart: Cart) -> dict[str, Any]:
         return {
             "session_id": key.conversation,
-            "cart": [self._item(line) for line in cart.lines],
+            "cart": [self._remembered.item(line) for line in cart.lines],
             "item_count": len(cart.lines),
             "total": number(cart.total),
-        }
-
-    def _item(self, line: CartLine) -> dict[str, Any]:
-        return {
-            **line.extra,
-            "id": line.line,
-            "name": line.name,
-            "price": number(line.price),
-            "quantity": line.quantity,
-            "line_total": number(line.total),
-            "image": self._shop.picture_address(line.image),
-            "added_at": iso(line.added_at),
         }
 
 

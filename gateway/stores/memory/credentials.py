@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -25,6 +25,14 @@ class MemoryCredentials:
 
     async def put_key(self, key: ApiKey) -> None:
         self._keys[key.id] = key
+
+    async def find_key(self, key_id: str) -> ApiKey | None:
+        return self._keys.get(key_id)
+
+    async def use_keys(self, uses: Mapping[str, int]) -> None:
+        for key_id, at in uses.items():
+            if (key := self._keys.get(key_id)) is not None:
+                self._keys[key_id] = msgspec.structs.replace(key, last_used_at=at)
 
     async def put_share(self, share: Share) -> None:
         self._shares[share.id] = share
@@ -70,6 +78,9 @@ class MemoryCredentials:
         del self._shares[share_id]
         return True
 
+    async def shares_there(self, share_ids: Collection[str]) -> set[str]:
+        return {one for one in share_ids if one in self._shares}
+
     async def revocations(self) -> dict[str, int]:
         return dict(self._revocations)
 
@@ -91,12 +102,16 @@ class MemoryUsage:
     def __init__(self) -> None:
         self._uses: dict[int, dict[UseName, DayUse]] = {}
 
-    async def uses(self, day: int) -> dict[UseName, DayUse]:
-        return {name: msgspec.structs.replace(use) for name, use in self._uses.get(day, {}).items()}
+    async def uses(self, day: int, names: Collection[UseName] | None = None) -> dict[UseName, DayUse]:
+        kept = self._uses.get(day, {})
+        return {
+            name: msgspec.structs.replace(use) for name, use in kept.items() if names is None or name in names
+        }
 
-    async def put_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
+    async def add_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
         kept = self._uses.setdefault(day, {})
-        kept |= {name: msgspec.structs.replace(use) for name, use in uses.items()}
+        for name, use in uses.items():
+            kept[name] = kept.get(name, DayUse()).plus(use)
 
     async def forget(self, *, before_day: int) -> None:
         self._uses = {day: uses for day, uses in self._uses.items() if day >= before_day}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from gateway.events.facts import Event, SessionInfo
+from gateway.stores.changes import NoChanges
 from gateway.stores.database import MemoryTables
+from gateway.stores.files import FileStore
 from gateway.stores.memory.credentials import MemoryCredentials, MemoryUsage
 from gateway.stores.memory.ledger import MemoryLedger
 from gateway.stores.memory.logs import MemoryLogs
@@ -12,12 +14,15 @@ from gateway.stores.memory.search import MemoryLabels, MemorySearch
 from gateway.stores.memory.secrets import MemorySecrets
 from gateway.stores.memory.sessions import MemoryIdempotency, MemoryOptions, MemorySessions, MemoryTombstones
 from gateway.stores.memory.tenants import MemoryTenants
+from gateway.stores.signing import OwnSigning
 
 
 class MemoryStore:
     """`Store` in dictionaries."""
 
     is_shared = False
+    directory = None
+    files: FileStore | None = None
 
     def __init__(self, *, max_events: int, max_bytes: int) -> None:
         """`max_events`, `max_bytes`: of each session; the oldest events are dropped past them."""
@@ -32,6 +37,9 @@ class MemoryStore:
         self.options = MemoryOptions()
         self.ledger = MemoryLedger()
         self.sequences = MemorySequences()
+        self.changes = NoChanges()
+        self.signing = OwnSigning()
+        self.held = None
         self.sessions = MemorySessions(
             logs=self.logs,
             tombstones=self.tombstones,

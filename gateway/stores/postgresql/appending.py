@@ -1,7 +1,7 @@
 """How events get into their logs in PostgreSQL, and the fence.
 
 A log is written by the gateway that claimed its session: its row says which, and how often it was claimed. A
-statement that writes events joins it, and the row of the gateway itself.
+statement that writes events joins it, and the row of the gateway itself. What another one has is `fenced`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.logs import Sink
 from gateway.stores.packing import MARKS, Row, rows_of, turn_after
 from gateway.stores.postgresql import log_rows
+from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.errors import NodeLost, is_gone
 
 ALIVE: Final = "alive AS (SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE)"
@@ -35,6 +36,18 @@ _PUT: Final = (
     " JOIN fence ON fence.id = e.session ON CONFLICT DO NOTHING)"
     " SELECT EXISTS (SELECT FROM alive), ARRAY(SELECT id FROM fence)"
 )
+_CLAIM_AGAIN: Final = (
+    f"WITH {ALIVE} UPDATE sessions AS s SET node = $1, generation = c.generation FROM alive,"  # noqa: S608 - literals
+    " unnest($2::bigint[], $3::int[]) AS c (id, generation) WHERE s.id = c.id AND s.generation < c.generation"
+    " AND (s.node IS NULL OR s.node = $1 OR NOT EXISTS (SELECT FROM nodes AS n WHERE n.id = s.node))"
+    " RETURNING s.id"
+)
+"""A failover has undone claims: a lower generation says that nobody has claimed them since."""
+_FENCE: Final = (
+    "SELECT sessions.id FROM unnest($2::bigint[], $3::int[]) AS f (id, generation) JOIN sessions"
+    " ON sessions.id = f.id AND sessions.generation = f.generation AND sessions.node = $1"
+)
+_THERE: Final = "SELECT key FROM sessions WHERE key = ANY($1::text[])"
 _IS_THERE: Final = "SELECT EXISTS (SELECT FROM nodes WHERE id = $1)"
 _TURNS: Final = (
     "UPDATE sessions SET has_open_turn = t.turn FROM unnest($1::bigint[], $2::smallint[]) AS t (id, turn)"
@@ -70,12 +83,12 @@ async def noting_doubt(attempt: CommitAttempt, sent: Awaitable[Any]) -> Any:
 class Appender:
     """See the module."""
 
-    def __init__(self, node: int, projections: Mapping[type, Sequence[PostgresqlProjection]]) -> None:
+    def __init__(
+        self, claims: HeldSessions, projections: Mapping[type, Sequence[PostgresqlProjection]]
+    ) -> None:
         """`projections` of events, by their types, may grow."""
-        self._node = node
+        self.claims = claims
         self._projections = projections
-        self.claims: dict[str, tuple[int, int]] = {}
-        """The key of each session that was written → its row and generation."""
 
     async def append(self, connection: Statements, logs: Sequence[tuple[int, Sequence[Event]]]) -> None:
         """Writes events of logs, by the ids of their rows, and what follows from them; inside a
@@ -105,30 +118,72 @@ class Appender:
                 size += len(event.body)
         return size <= log_rows.STATEMENT_BYTES
 
-    async def claimed(self, connection: Any, logs: dict[Sink, list[Event]]) -> Logs:
-        """(row, generation, events) of logs whose session is there; it is this gateway's from now on."""
-        unknown = [sink.key for sink in logs if sink.key not in self.claims]
-        if unknown:
-            found = await connection.fetch(_CLAIM, self._node, unknown)
-            self.claims |= {key: (row_id, generation) for key, row_id, generation in found}
-            if len(found) < len(unknown) and not await connection.fetchval(_IS_THERE, self._node):
+    async def claimed(self, connection: Any, logs: Mapping[Sink, list[Event]]) -> Logs:
+        """(row, generation, events) of logs whose session is there and this gateway's; of one that is alone,
+        from now on.
+        """
+        held = self.claims.held
+        unknown = [sink.key for sink in logs if sink.key not in held]
+        if unknown and self.claims.is_alone:
+            found = await connection.fetch(_CLAIM, self.claims.node, unknown)
+            for key, row_id, generation in found:
+                self.claims.take(key, row_id, generation)
+            if len(found) < len(unknown) and not await connection.fetchval(_IS_THERE, self.claims.node):
                 raise NodeLost  # else the sessions are gone
-        pairs = ((self.claims.get(sink.key), events) for sink, events in logs.items())
+        pairs = ((held.get(sink.key), events) for sink, events in logs.items())
         return [(*claim, events) for claim, events in pairs if claim is not None]
 
-    async def put(self, connection: Any, attempt: CommitAttempt, logs: dict[Sink, list[Event]]) -> None:
-        """Events alone. A log that is not found any more was claimed in vain, if a failover has undone that,
-        or has gone with its session.
+    async def put(
+        self, connection: Any, attempt: CommitAttempt, logs: Mapping[Sink, list[Event]]
+    ) -> set[Sink]:
+        """Events alone; those logs that another gateway has. A log that is not found any more was claimed in
+        vain, if a failover has undone that, or has gone with its session.
         """
         claimed = await self.claimed(connection, logs)
         found = await self._put_as_one(connection, attempt, claimed) if claimed else set[int]()
-        again = {
-            sink: events for sink, events in logs.items() if self.claims.get(sink.key, (0,))[0] not in found
-        }
-        for sink in again:
-            self.claims.pop(sink.key, None)
-        if again and (claimed := await self.claimed(connection, again)):
-            await self._put_as_one(connection, attempt, claimed)
+        again = self._others_than(found, logs)
+        if not again:
+            return set()
+        await self._claim_again(connection, again)
+        if claimed := await self.claimed(connection, again):
+            found |= await self._put_as_one(connection, attempt, claimed)
+        return await self._fenced(connection, self._others_than(found, logs))
+
+    def _others_than(self, found: set[int], logs: Mapping[Sink, list[Event]]) -> dict[Sink, list[Event]]:
+        held = self.claims.held
+        return {sink: events for sink, events in logs.items() if held.get(sink.key, (0,))[0] not in found}
+
+    async def _claim_again(self, connection: Any, logs: Mapping[Sink, list[Event]]) -> None:
+        held = self.claims.held
+        claims = [held[sink.key] for sink in logs if sink.key in held]
+        if self.claims.is_alone:
+            for sink in logs:
+                self.claims.drop(sink.key)
+        elif claims:
+            await connection.fetch(_CLAIM_AGAIN, self.claims.node, *map(list, zip(*claims, strict=True)))
+
+    async def _fenced(self, connection: Any, logs: Mapping[Sink, list[Event]]) -> set[Sink]:
+        """Those whose session is there, and another gateway's."""
+        if self.claims.is_alone or not logs:
+            return set()
+        there = await connection.fetch(_THERE, [sink.key for sink in logs])
+        keys = {row[0] for row in there}
+        return {sink for sink in logs if sink.key in keys}
+
+    async def fenced(self, connection: Any, logs: Mapping[Sink, list[Event]]) -> set[Sink]:
+        """Those that another gateway has; inside a transaction that has found this gateway's own row."""
+        if self.claims.is_alone or not logs:
+            return set()
+        found: set[int] = set()
+        for _ in range(2):
+            claimed = await self.claimed(connection, self._others_than(found, logs))
+            ids, generations = [one[0] for one in claimed], [one[1] for one in claimed]
+            rows = await connection.fetch(_FENCE, self.claims.node, ids, generations)
+            found |= {row[0] for row in rows}
+            if not (others := self._others_than(found, logs)):
+                return set()
+            await self._claim_again(connection, others)
+        return await self._fenced(connection, self._others_than(found, logs))
 
     async def _put_as_one(self, connection: Any, attempt: CommitAttempt, logs: Logs) -> set[int]:
         """Events of logs as one statement; those logs that were found."""
@@ -139,7 +194,7 @@ class Appender:
             turns |= _turns(session, events)
         statement = connection.fetchrow(
             _PUT,
-            self._node,
+            self.claims.node,
             [session for session, _, _ in logs],
             [generation for _, generation, _ in logs],
             list(turns),
@@ -150,10 +205,6 @@ class Appender:
         if not is_alive:
             raise NodeLost
         return set(found)
-
-    def drop_claim(self, key: str) -> None:
-        """A session was deleted, by a call that may be undone."""
-        self.claims.pop(key, None)
 
 
 def _turns(session: int, events: Sequence[Event]) -> dict[int, int]:

@@ -7,20 +7,16 @@ Guarantees: each `transact` is one transaction. Tables are never changed under a
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
-from gateway.errors import StoreFailed
 from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import schema
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled
-from gateway.stores.postgresql.errors import OF_THE_DRIVER, is_to_be_done_again, worded
+from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
 from gateway.stores.postgresql.store import PostgresqlStore
 
 T = TypeVar("T")
-
-TRIES: Final = 5
-"""How often what was undone because of others is done."""
 
 
 class PostgresqlTables:
@@ -65,19 +61,7 @@ class PostgresqlTables:
 
     async def transact(self, act: Callable[[Statements], Awaitable[T]], *, is_long: bool = False) -> T:
         """Runs `act` in a transaction, again if it was undone because of others."""
-        for tries in range(1, TRIES + 1):
-            try:
-                return await self._transact(act)
-            except OF_THE_DRIVER as error:
-                if tries == TRIES or not is_to_be_done_again(error):
-                    raise worded(error) from error
-        raise StoreFailed
-
-    async def _transact(self, act: Callable[[Statements], Awaitable[T]]) -> T:
-        async with self._connections.one() as found:
-            connection: Any = found
-            async with connection.transaction():
-                return await act(connection)
+        return await self._connections.transact(act)
 
     async def has_table(self, name: str) -> bool:
         """True if the database has a table of this name."""

@@ -22,6 +22,7 @@ from gateway.stores.bulk import (
     EventRow,
     Row,
     Shape,
+    rows_at_once,
 )
 from gateway.stores.migrations import Migrations
 from gateway.stores.postgresql import schema, texts
@@ -190,7 +191,7 @@ class PostgresqlSide:
         switches = self._switches(shape)
         cursor = f"copied_{shape.name}"  # a name of its own: what FETCH gives is remembered by its text
         await self._connection.execute(f"DECLARE {cursor} NO SCROLL CURSOR FOR {query}")
-        while batch := await self._connection.fetch(f"FETCH {BATCH_ROWS // 5} FROM {cursor}"):
+        while batch := await self._connection.fetch(f"FETCH {rows_at_once(shape.name)} FROM {cursor}"):
             yield [[int(v) if i in switches and v is not None else v for i, v in enumerate(r)] for r in batch]
         await self._connection.execute(f"CLOSE {cursor}")
 

@@ -20,7 +20,7 @@ import asyncpg
 from gateway.errors import StoreFailed
 from gateway.stores.database import Statements
 from gateway.stores.postgresql import texts
-from gateway.stores.postgresql.errors import OF_THE_DRIVER, is_gone, of_the_url, worded
+from gateway.stores.postgresql.errors import OF_THE_DRIVER, is_gone, is_to_be_done_again, of_the_url, worded
 
 T = TypeVar("T")
 
@@ -40,6 +40,8 @@ PATIENCE_SECONDS: Final = 4.0
 """For so long those who wait are not told that PostgreSQL does not answer: it may be restarting."""
 ACQUIRE_SECONDS: Final = 5.0
 """For so long a read waits for one of the connections: they may all be busy with a server that is gone."""
+TRIES: Final = 5
+"""How often what was undone because of others is done."""
 PAUSE_SECONDS: Final = 0.05
 """Between attempts to connect, at first."""
 _SERVER_SETTINGS: Final = {
@@ -122,10 +124,12 @@ async def _as_it_is(_connection: Any) -> None:
 
 
 class ReadPool:
-    """A pool for what is only read."""
+    """A pool for what is read, and for what is written without waiting for the writer's groups."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, size: int = READERS, at_first: int = 1) -> None:
+        """Of so many connections at most; `at_first`: that are made when it is opened."""
         self._url = url
+        self._size, self._at_first = size, at_first
         self._pool: Any = None
         self._in_use: set[Any] = set()
         self._is_troubled = False
@@ -134,7 +138,12 @@ class ReadPool:
     async def open(self, *, keeps: bool) -> None:
         """Raises what asyncpg raises, or OSError."""
         self._pool = await asyncpg.create_pool(
-            self._url, min_size=1, max_size=READERS, init=prepare, reset=_as_it_is, **_options(keeps=keeps)
+            self._url,
+            min_size=self._at_first,
+            max_size=self._size,
+            init=prepare,
+            reset=_as_it_is,
+            **_options(keeps=keeps),
         )
 
     async def close(self) -> None:
@@ -159,6 +168,24 @@ class ReadPool:
         """The connections in use are dead, as somebody else found out."""
         for connection in self._in_use:
             connection.terminate()
+
+    async def transact(self, act: Callable[[Statements], Awaitable[T]]) -> T:
+        """Runs `act` in a transaction, again if it was undone because of others. Raises StoreFull,
+        StoreFailed.
+        """
+        for tries in range(1, TRIES + 1):
+            try:
+                return await self._transact(act)
+            except OF_THE_DRIVER as error:
+                if tries == TRIES or not is_to_be_done_again(error):
+                    raise worded(error) from error
+        raise StoreFailed
+
+    async def _transact(self, act: Callable[[Statements], Awaitable[T]]) -> T:
+        async with self.one() as found:
+            connection: Any = found
+            async with connection.transaction():
+                return await act(connection)
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:
         """Runs `act`, again while the connections it is given are dead, but not for long. Raises StoreFull,

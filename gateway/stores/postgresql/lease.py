@@ -1,4 +1,4 @@
-"""One gateway at a time on a database: a row in `nodes` that beats, and a lock.
+"""A gateway's row in `nodes`, which beats; and, of one that is alone on a database, a lock.
 
 The row decides. Whoever writes asks for it in the same statement (writer.py), so deleting it ends the writing
 of a gateway that only thinks that it is still alone. It is deleted by another one that saw it stand still for
@@ -6,6 +6,8 @@ a lease, by its own clock (`gateway.stores.sightings`); no two clocks are compar
 lets go of when the process that held it is gone, only saves a restart the most of the lease: a connection may
 be lost alone, and then its gateway beats on, on another. Behind a pooler, which would share it out, there is
 none.
+
+Several gateways on one database: nodes.py. They have no lock.
 
 Guarantees: a gateway whose row is gone never commits again, and hears of it within a beat.
 """
@@ -24,8 +26,10 @@ from typing import Any, Final
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
 from gateway.stores.contract import OnBeat
+from gateway.stores.directory import ALONE
 from gateway.stores.postgresql.connections import SILENT_SECONDS, connect
 from gateway.stores.postgresql.errors import worded
+from gateway.stores.postgresql.nodes import SeveralNodes, entering, others_than_alone
 from gateway.stores.postgresql.schema import has_table
 from gateway.stores.sightings import NodeRow, Sightings
 
@@ -39,16 +43,18 @@ LOOK_SECONDS: Final = 0.1
 """How often who waits looks."""
 RELEASE_SECONDS: Final = 2.0
 """How long letting go may take."""
-NAME: Final = "single"
-"""Of the row: there is one."""
 _TAKEN: Final = (
     "Another gateway uses this database: the one on {place}, since {since:%Y-%m-%d %H:%M} UTC. Stop it first,"
     " or give this one a database of its own."
 )
+_SEVERAL: Final = (
+    "Several gateways share this database, and one of them runs: the one on {place}, since"
+    " {since:%Y-%m-%d %H:%M} UTC. Give this one a cluster.url, too, or a database of its own."
+)
 _NO_ROW: Final = NodeRow(0, 0)
 """Of one that has the lock alone: it starts, or ends."""
 _LOCK: Final = (0x6167, 0x7763)
-_ROW: Final = "SELECT id, place, beat, has_lock, started_at FROM nodes WHERE name = $1"
+_ROW: Final = "SELECT id, name, place, beat, has_lock, started_at FROM nodes ORDER BY name <> $1, id LIMIT 1"
 _FRESH: Final = "SELECT now() - pg_postmaster_start_time() < interval '10 seconds'"
 """Just after PostgreSQL was restarted a living gateway may not have its lock back."""
 _HOLDERS: Final = (
@@ -82,10 +88,11 @@ class NodeLease:
         on_beat: OnBeat,
         on_lost: Callable[[], None],
         on_silence: Callable[[], None],
+        several: SeveralNodes | None = None,
     ) -> None:
         """`keeps`: no pooler is in between. `migrate` makes the tables, once nobody else has the database.
         `on_beat` hears of each answer, `on_lost` that the row is gone, `on_silence` that PostgreSQL has not
-        answered for too long, on connections that nothing is wrong with.
+        answered for too long, on connections that nothing is wrong with. `several`: it is one of them.
         """
         self.node = 0
         """The id of the row."""
@@ -96,6 +103,7 @@ class NodeLease:
         self._on_beat = on_beat
         self._on_lost = on_lost
         self._on_silence = on_silence
+        self._several = several
         self._connection: Any = None
         self._has_lock = False
         self._heard_at = 0.0
@@ -109,11 +117,16 @@ class NodeLease:
         """
         self._connection = connection = await connect(self._url, keeps=self._keeps)
         place = f"{socket.gethostname()}, process {os.getpid()}"
+        sent = time.monotonic()
+        if self._several is not None:
+            self.node, sent = await self._several.enter(connection, place, self._migrate)
         while not self.node:
             await self._wait()
-            await self._migrate(connection)
-            sent = time.monotonic()
-            self.node = await connection.fetchval(_INSERT, NAME, place, self._has_lock) or 0
+            async with entering(connection):
+                await self._migrate(connection)
+                sent = time.monotonic()
+                if not await others_than_alone(connection):
+                    self.node = await connection.fetchval(_INSERT, ALONE, place, self._has_lock) or 0
         self._on_beat(sent, True)
 
     async def _wait(self) -> None:
@@ -123,12 +136,13 @@ class NodeLease:
         unlocked = Sightings(lease_seconds=unlocked_seconds(self._cluster))
         while True:
             await self._try_lock()
-            other = await connection.fetchrow(_ROW, NAME) if await has_table(connection, "nodes") else None
+            other = await connection.fetchrow(_ROW, ALONE) if await has_table(connection, "nodes") else None
             if other is None and (self._has_lock or not self._keeps):
                 return
             row = NodeRow(other["id"], other["beat"]) if other is not None else _NO_ROW
             if other is not None and before not in (_NO_ROW, row):
-                raise StoreFailed(_TAKEN.format(place=other["place"], since=other["started_at"]))
+                words = _TAKEN if other["name"] == ALONE else _SEVERAL
+                raise StoreFailed(words.format(place=other["place"], since=other["started_at"]))
             before = row
             has_let_go = other is not None and self._has_lock and other["has_lock"]
             has_let_go = has_let_go and not await connection.fetchval(_FRESH)
@@ -198,6 +212,8 @@ class NodeLease:
         """False if the row is gone."""
         if self._connection is None:
             self._connection = await connect(self._url, keeps=self._keeps)
+        if self._several is not None:
+            return await self._several.beat(self._connection, self.node)
         is_there = bool(await self._connection.execute(_BEAT, self.node) == "UPDATE 1")
         await self._try_lock()
         return is_there

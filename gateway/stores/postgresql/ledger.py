@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from gateway.principal import VISITOR_MARK
@@ -42,24 +42,36 @@ _PUT: Final = f"INSERT INTO ledger_calls ({', '.join(CALL)}) VALUES ({numbered(l
 _RESERVE: Final = f"{_PUT} ON CONFLICT DO NOTHING"
 _SETTLE: Final = f"{_PUT} {SETTLED}"
 _ADD: Final = f"INSERT INTO ledger_sums ({', '.join(SUM)}) VALUES ({numbered(len(SUM))}) {ADDED}"  # noqa: S608
+_FLIES: Final = "INSERT INTO ledger_flights (id, node) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_LANDS: Final = "DELETE FROM ledger_flights WHERE id = $1"
+_OF_NOBODY: Final = (
+    " AND NOT EXISTS (SELECT FROM ledger_flights AS f JOIN nodes AS n ON n.id = f.node"
+    " WHERE f.id = ledger_calls.id)"
+)
+"""Calls that no gateway which runs has in hand."""
 
 
 class PostgresqlLedger:
     """`LedgerStore`."""
 
-    def __init__(self, database: PostgresqlDatabase) -> None:
+    def __init__(self, database: PostgresqlDatabase, *, node: Callable[[], int] = lambda: 0) -> None:
+        """`node`: the id of this gateway's row, if there may be others; else 0."""
         self._database = database
+        self._node = node
 
     async def put(self, entries: Sequence[LedgerEntry]) -> None:
         async def act(connection: Statements) -> None:
             for entry in entries:
+                if isinstance(entry, LedgerCall) and (node := self._node()):
+                    flight = (_LANDS, entry.id) if entry.status is not None else (_FLIES, entry.id, node)
+                    await connection.execute(*flight)
                 if not isinstance(entry, LedgerCall) or await _take(connection, entry):
                     await connection.execute(_ADD, *sum_row(entry))
 
         await self._database.transact(act)
 
     async def in_flight(self) -> Sequence[LedgerCall]:
-        return await self._many("WHERE status IS NULL ORDER BY at")
+        return await self._many(f"WHERE status IS NULL{_OF_NOBODY} ORDER BY at")
 
     async def calls(self, *, since: int = 0, session_key: str | None = None, limit: int) -> list[LedgerCall]:
         where = "WHERE at >= $1 AND ($2::text IS NULL OR session_key = $2) ORDER BY at DESC, id DESC LIMIT $3"

@@ -12,6 +12,7 @@ from gateway.events.facts import LARGE_BYTES, Event
 from gateway.stores.compacting import READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
 from gateway.stores.database import Statements
 from gateway.stores.packing import Row, next_page, rows_of
+from gateway.stores.postgresql.claims import FENCE, HeldSessions
 from gateway.stores.sessions import FORK_BYTES, FORK_EVENTS, Forking
 
 STATEMENT_BYTES: Final = 16 * 1024 * 1024
@@ -31,6 +32,7 @@ _PAGE: Final = (
     " FROM events WHERE session = $1 AND seq > $2 ORDER BY seq LIMIT $4"
 )
 """A page of rows, without the bodies of large ones that are no deltas: nothing of them is made small."""
+_COMPACTED: Final = f"SELECT id, compacted_seq FROM sessions WHERE key = $1 AND {FENCE}"  # noqa: S608 - literals
 INSERT: Final = (
     "INSERT INTO events (session, seq, at, body)"
     " SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bytea[]) ON CONFLICT DO NOTHING"
@@ -96,9 +98,13 @@ async def fork(connection: Statements, source: int, target: int, forking: Forkin
 # -- making small -----------------------------------------------------------------------------------------
 
 
-async def compact(connection: Statements, key: str, through: int) -> tuple[int, bool]:
-    """Compacts the next stretch of a session's log: (events saved, whether that was the last)."""
-    found = await connection.fetchrow("SELECT id, compacted_seq FROM sessions WHERE key = $1", key)
+async def compact(connection: Statements, claims: HeldSessions, key: str, through: int) -> tuple[int, bool]:
+    """Compacts the next stretch of a session's log: (events saved, whether that was the last). Raises
+    SessionFenced.
+    """
+    found = await connection.fetchrow(_COMPACTED, *claims.of(key))
+    if found is None:
+        await claims.check_gone(connection, key)
     if found is None or found[1] >= through:
         return 0, True
     session, start = found

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.logs import READ_BYTES, Sink, StoredLog
 from gateway.stores.postgresql import log_rows
+from gateway.stores.postgresql.claims import FENCE, HeldSessions
 from gateway.stores.postgresql.writer import PostgresqlWriter
+
+_RESERVE: Final = f"UPDATE sessions SET reserved_seq = $4 WHERE key = $1 AND {FENCE}"  # noqa: S608 - literals
 
 
 class PostgresqlLogs:
     """See the module. What is enqueued while the store is not open is dropped."""
 
     def __init__(
-        self, database: PostgresqlDatabase, *, writer: Callable[[], PostgresqlWriter | None]
+        self,
+        database: PostgresqlDatabase,
+        *,
+        claims: HeldSessions,
+        writer: Callable[[], PostgresqlWriter | None],
     ) -> None:
         self._database = database
+        self._claims = claims
         self._writer = writer
 
     async def stand(self, key: str) -> StoredLog:
@@ -35,8 +44,8 @@ class PostgresqlLogs:
 
     async def reserve(self, key: str, upto: int, *, gap: tuple[int, int] | None = None) -> None:
         async def act(connection: Statements) -> None:
-            await connection.execute("UPDATE sessions SET reserved_seq = $1 WHERE key = $2", upto, key)
-            if gap is not None:
+            is_there = await self._claims.change(connection, _RESERVE, key, upto)
+            if is_there and gap is not None:
                 await connection.execute(
                     "INSERT INTO gaps (session, last_kept, first_new)"
                     " SELECT id, $1::bigint, $2::bigint FROM sessions WHERE key = $3 ON CONFLICT DO NOTHING",
@@ -73,7 +82,7 @@ class PostgresqlLogs:
         saved = 0
         while True:
             count, is_done = await self._database.transact(
-                lambda connection: log_rows.compact(connection, key, through), is_long=True
+                lambda connection: log_rows.compact(connection, self._claims, key, through), is_long=True
             )
             saved += count
             if is_done:

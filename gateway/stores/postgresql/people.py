@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.stores.database import PostgresqlDatabase
+from gateway.stores.database import PostgresqlDatabase, Statements
+from gateway.stores.postgresql import changes
 
 
 class PostgresqlPeople:
@@ -17,8 +18,18 @@ class PostgresqlPeople:
 
     async def disable(self, owner: str, at: int) -> None:
         statement = "INSERT INTO disabled_people (owner, at) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-        await self._database.transact(lambda c: c.execute(statement, owner, at))
+
+        async def act(connection: Statements) -> None:
+            await connection.execute(statement, owner, at)
+            await changes.note(connection, "people")
+
+        await self._database.transact(act)
 
     async def enable(self, owner: str) -> None:
         statement = "DELETE FROM disabled_people WHERE owner = $1"
-        await self._database.transact(lambda c: c.execute(statement, owner))
+
+        async def act(connection: Statements) -> None:
+            await connection.execute(statement, owner)
+            await changes.note(connection, "people")
+
+        await self._database.transact(act)

@@ -47,6 +47,13 @@ async def migrate(connection: Any, packages: Sequence[Migrations], *, is_copying
             await _apply(connection, package, scripts, {row[0] for row in had})
 
 
+def named(packages: Sequence[Migrations]) -> str:
+    """Which tables a program with these applications knows: `core 4, shop 2`."""
+    folders = [(CORE.package, CORE.directory), *((one.package, one.directory / FOLDER) for one in packages)]
+    found = ((name, numbered(folder) if folder.is_dir() else []) for name, folder in folders)
+    return ", ".join(f"{name} {scripts[-1][0]}" for name, scripts in found if scripts)
+
+
 def _of(package: Migrations, directory: pathlib.Path) -> tuple[str, list[tuple[int, str]]]:
     if not _NAME.fullmatch(package.package):
         raise ValueError(f"the name of a package is letters, digits and _: {package.package!r}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from gateway.stores.database import PostgresqlDatabase, Statements
+from gateway.stores.postgresql import changes
 from gateway.stores.postgresql.statements import changed
 from gateway.stores.secrets import SecretName, StoredSecret
 
@@ -34,6 +35,7 @@ class PostgresqlSecrets:
             values = (*secret.name, secret.ciphertext, secret.key_id, secret.set_at)
             await connection.execute(_PUT, *values)
             await connection.execute(_UNREMOVE, *secret.name)
+            await changes.note(connection, "secrets")
 
         await self._database.transact(act)
 
@@ -58,7 +60,9 @@ async def _removed(connection: Statements, where: str, at: int, *values: str) ->
         at,
         *values,
     )
-    return changed(tag)
+    if count := changed(tag):
+        await changes.note(connection, "secrets")
+    return count
 
 
 def _secret(row: Any) -> StoredSecret:

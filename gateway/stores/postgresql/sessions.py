@@ -13,8 +13,9 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.postgresql import log_rows, tombstones
+from gateway.stores.postgresql.claims import FENCE, HeldSessions
 from gateway.stores.postgresql.statements import changed, numbered
-from gateway.stores.session_rows import CHANGED, COLUMNS, SELECT, changed_in, record_of, record_row
+from gateway.stores.session_rows import CHANGED, COLUMNS, SELECT_SHARED, changed_in, record_of, record_row
 from gateway.stores.sessions import Forking, Founding, OwnerTotal, SessionRecord
 from gateway.stores.tombstones import Tombstone
 
@@ -23,16 +24,20 @@ Erase = Callable[[Statements, str, str], Awaitable[None]]
 Append = Callable[[Statements, int, Sequence[Event]], Awaitable[None]]
 Soon = Callable[[Callable[[Statements], Awaitable[None]]], None]
 
+_BORN: Final = (*COLUMNS, "node", "generation")
 _INSERT: Final = (
-    f"INSERT INTO sessions ({', '.join(COLUMNS)}) VALUES ({numbered(len(COLUMNS))})"  # noqa: S608 - literals
+    f"INSERT INTO sessions ({', '.join(_BORN)}) VALUES ({numbered(len(_BORN))})"  # noqa: S608 - literals
     " ON CONFLICT DO NOTHING RETURNING id"
 )
-_SET: Final = ", ".join(f"{name} = ${number}" for number, name in enumerate(CHANGED, start=1))
-_UPDATE: Final = f"UPDATE sessions SET {_SET} WHERE key = ${len(CHANGED) + 1}"  # noqa: S608 - literals
+_SET: Final = ", ".join(f"{name} = ${number}" for number, name in enumerate(CHANGED, start=4))
+_UPDATE: Final = f"UPDATE sessions SET {_SET} WHERE key = $1 AND {FENCE}"  # noqa: S608 - literals
 _UPLOAD: Final = (
-    "INSERT INTO uploads (session, bytes) SELECT id, $1::bigint FROM sessions WHERE key = $2"
+    f"INSERT INTO uploads (session, bytes) SELECT id, $4::bigint FROM sessions WHERE key = $1 AND {FENCE}"  # noqa: S608 - literals
     " ON CONFLICT (session) DO UPDATE SET bytes = excluded.bytes"
 )
+_UPLOADED: Final = "INSERT INTO uploads (session, bytes) VALUES ($1, $2)"
+_NOBODYS: Final = (None, 0)
+_DELETE: Final = f"DELETE FROM sessions WHERE key = $1 AND {FENCE} RETURNING id, owner, session_id"  # noqa: S608 - literals
 _ADOPT: Final = (
     "UPDATE sessions SET owner = $1, session_id = $2 WHERE key = $3"
     " AND NOT EXISTS (SELECT FROM sessions WHERE owner = $1 AND session_id = $2)"
@@ -46,6 +51,7 @@ class PostgresqlSessions:
         self,
         database: PostgresqlDatabase,
         *,
+        claims: HeldSessions,
         append: Append,
         write_soon: Soon,
         erases: Sequence[Erase] = (),
@@ -58,6 +64,7 @@ class PostgresqlSessions:
         undone after that, too.
         """
         self._database = database
+        self._claims = claims
         self._append = append
         self._write_soon = write_soon
         self._erases = erases
@@ -66,8 +73,13 @@ class PostgresqlSessions:
         database.project((ev.SessionInfo,), _titled)
 
     async def create(self, record: SessionRecord, founding: Founding | None = None) -> None:
+        claims = self._claims
+
         async def act(connection: Statements) -> None:
-            row_id = await _insert(connection, record)
+            born = (None, 0) if claims.is_alone else (claims.node, 1)
+            row_id = await _insert(connection, record, born)
+            if not claims.is_alone:
+                claims.take(record.key, row_id, 1)
             if founding is None:
                 return
             await connection.execute(
@@ -90,14 +102,14 @@ class PostgresqlSessions:
             )
             if source is None:
                 raise SessionNotFound
-            row_id = await _insert(connection, record)
+            row_id = await _insert(connection, record, _NOBODYS)
             await connection.execute(
                 "INSERT INTO forks (session, parent_key) VALUES ($1, $2)", row_id, forking.source
             )
             last = await log_rows.fork(connection, source[0], row_id, forking)
             size = await log_rows.size_bytes(connection, row_id) + record.uploaded_bytes
             if record.uploaded_bytes:
-                await connection.execute(_UPLOAD, record.uploaded_bytes, record.key)
+                await connection.execute(_UPLOADED, row_id, record.uploaded_bytes)
             await connection.execute(
                 "UPDATE sessions SET reserved_seq = $1, compacted_seq = $2, stored_bytes = $3 WHERE id = $4",
                 last,
@@ -111,7 +123,8 @@ class PostgresqlSessions:
         return await self._database.transact(act)
 
     async def upload(self, key: str, uploaded_bytes: int) -> None:
-        await self._database.transact(lambda connection: connection.execute(_UPLOAD, uploaded_bytes, key))
+        claims = self._claims
+        await self._database.transact(lambda c: claims.change(c, _UPLOAD, key, uploaded_bytes))
 
     async def find(self, owner: str, session_id: str) -> SessionRecord | None:
         return await self._one("WHERE owner = $1 AND session_id = $2", owner, session_id)
@@ -120,10 +133,13 @@ class PostgresqlSessions:
         return await self._one("WHERE owner = $1 ORDER BY id DESC LIMIT 1", owner)
 
     async def update(self, record: SessionRecord) -> None:
-        await self._database.transact(functools.partial(_update, record=record))
+        await self._database.transact(functools.partial(self._update, record=record))
 
     def update_soon(self, record: SessionRecord) -> None:
-        self._write_soon(functools.partial(_update, record=record))
+        self._write_soon(functools.partial(self._update, record=record))
+
+    async def _update(self, connection: Statements, *, record: SessionRecord) -> None:
+        await self._claims.change(connection, _UPDATE, record.key, *changed_in(record)[:-1])
 
     async def of_owner(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         return await self._many("WHERE owner = $1 ORDER BY last_active_at DESC, key LIMIT $2", owner, limit)
@@ -173,10 +189,9 @@ class PostgresqlSessions:
 
     async def delete(self, key: str, tombstone: Tombstone) -> None:
         async def act(connection: Statements) -> None:
-            found = await connection.fetchrow(
-                "DELETE FROM sessions WHERE key = $1 RETURNING id, owner, session_id", key
-            )
+            found = await connection.fetchrow(_DELETE, *self._claims.of(key))
             if found is None:
+                await self._claims.check_gone(connection, key)
                 return
             row_id, owner, session_id = found
             await connection.execute("DELETE FROM events WHERE session = $1", row_id)
@@ -195,20 +210,16 @@ class PostgresqlSessions:
         return found[0] if found else None
 
     async def _many(self, where: str, *values: object) -> list[SessionRecord]:
-        rows = await self._database.query(lambda connection: connection.fetch(SELECT + where, *values))
+        rows = await self._database.query(lambda connection: connection.fetch(SELECT_SHARED + where, *values))
         return [record_of(row) for row in rows]
 
 
-async def _insert(connection: Statements, record: SessionRecord) -> int:
-    """A new row; its id. Raises SessionExists."""
-    row_id = await connection.fetchval(_INSERT, *record_row(record))
+async def _insert(connection: Statements, record: SessionRecord, born: tuple[int | None, int]) -> int:
+    """A new row; its id. Raises SessionExists. `born`: the node that has it, and its generation."""
+    row_id = await connection.fetchval(_INSERT, *record_row(record), *born)
     if row_id is None:
         raise SessionExists(session_id=record.session_id)
     return int(row_id)
-
-
-async def _update(connection: Statements, *, record: SessionRecord) -> None:
-    await connection.execute(_UPDATE, *changed_in(record))
 
 
 async def _titled(connection: Statements, row_id: int, event: Event) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -10,20 +11,27 @@ from gateway.errors import StoreFailed
 from gateway.events.facts import Event
 from gateway.stores.contract import OnBeat
 from gateway.stores.database import PostgresqlProjection, Statements
+from gateway.stores.directory import Newcomer, NodeLoad, NodesSeen
 from gateway.stores.migrations import Migrations
-from gateway.stores.postgresql import ledger, options, schema
+from gateway.stores.postgresql import kept_files, ledger, options, schema
+from gateway.stores.postgresql.changes import PostgresqlChanges
+from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.connections import ReadPool, connect, is_pooled, look_at
 from gateway.stores.postgresql.credentials import PostgresqlCredentials, PostgresqlUsage
+from gateway.stores.postgresql.directory import PostgresqlDirectory
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
+from gateway.stores.postgresql.held import PostgresqlHeld
 from gateway.stores.postgresql.idempotency import PostgresqlIdempotency
 from gateway.stores.postgresql.labels import PostgresqlLabels
 from gateway.stores.postgresql.lease import NodeLease
 from gateway.stores.postgresql.logs import PostgresqlLogs
+from gateway.stores.postgresql.nodes import SeveralNodes
 from gateway.stores.postgresql.people import PostgresqlPeople
 from gateway.stores.postgresql.search import PostgresqlSearch
 from gateway.stores.postgresql.secrets import PostgresqlSecrets
 from gateway.stores.postgresql.sequences import PostgresqlSequences
 from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
+from gateway.stores.postgresql.signing import PostgresqlSigning
 from gateway.stores.postgresql.tenants import PostgresqlTenants
 from gateway.stores.postgresql.tombstones import PostgresqlTombstones
 from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
@@ -45,10 +53,20 @@ class PostgresqlStore:
         on_end: Callable[[str], None] = lambda _words: None,
         cluster: ClusterConfig | None = None,
         on_beat: OnBeat = lambda _sent, _is_there: None,
+        on_seen: Callable[[NodesSeen], None] = lambda _seen: None,
+        load: Callable[[], NodeLoad] = NodeLoad,
+        version: str = "",
+        mark: Callable[[], str] = str,
     ) -> None:
         """`migrations`: of applications. `on_commit` hears how many seconds a commit took and if it was done,
         `on_end` that nothing can be stored any more, `on_beat` of each answer to a beat.
+        The others are for one of several gateways (`Options` says what they are).
         """
+        self._on_seen = on_seen
+        self._load = load
+        self._version, self._mark = version, mark
+        self._keeps = True
+        """No pooler is in between."""
         self._cluster = cluster or ClusterConfig()
         self._on_beat = on_beat
         self._url = url
@@ -56,22 +74,35 @@ class PostgresqlStore:
         self._on_commit = on_commit
         self.on_end = on_end
         self._projections: dict[type, list[PostgresqlProjection]] = {}
-        self._erases: list[Erase] = [ledger.forget_session, options.forget_options]
+        self._erases: list[Erase] = [
+            *(ledger.forget_session, options.forget_options),
+            kept_files.forget_session,
+        ]
         """What other concerns delete with a session."""
         self._readers = ReadPool(url)
         self._lease: NodeLease | None = None
+        self.claims = HeldSessions(is_alone=not self._cluster.url)
+        self.directory = (
+            None
+            if self.claims.is_alone
+            else PostgresqlDirectory(
+                self._readers, self.claims, transact=self.transact, connect=self._connected
+            )
+        )
         self._writer: PostgresqlWriter | None = None
+        self.files = kept_files.PostgresqlFiles(url, node=lambda: self._lease.node if self._lease else 0)
         self.search = PostgresqlSearch(self)
         self.labels = PostgresqlLabels(self)
         self.sessions = PostgresqlSessions(
             self,
+            claims=self.claims,
             append=self._append,
             write_soon=self._write_soon,
             erases=self._erases,
             on_delete=self._deleted,
             on_fork=self.search.touch,
         )
-        self.logs = PostgresqlLogs(self, writer=lambda: self._writer)
+        self.logs = PostgresqlLogs(self, claims=self.claims, writer=lambda: self._writer)
         self.tombstones = PostgresqlTombstones(self)
         self.idempotency = PostgresqlIdempotency(self)
         self.credentials = PostgresqlCredentials(self)
@@ -80,8 +111,11 @@ class PostgresqlStore:
         self.tenants = PostgresqlTenants(self)
         self.usage = PostgresqlUsage(self)
         self.options = options.PostgresqlOptions(self)
-        self.ledger = ledger.PostgresqlLedger(self)
+        self.ledger = ledger.PostgresqlLedger(self, node=self._node if self._cluster.url else lambda: 0)
         self.sequences = PostgresqlSequences(self)
+        self.changes = PostgresqlChanges(self)
+        self.signing = PostgresqlSigning(self, node=self._node)
+        self.held = PostgresqlHeld(self._readers, node=self._node) if self._cluster.url else None
 
     @property
     def tables(self) -> PostgresqlStore:
@@ -93,9 +127,12 @@ class PostgresqlStore:
         for kind in kinds:
             self._projections.setdefault(kind, []).append(act)
 
+    def _node(self) -> int:
+        """The id of this gateway's row."""
+        return self._lease.node if self._lease is not None else 0
+
     def _deleted(self, key: str) -> None:
-        if self._writer is not None:
-            self._writer.appender.drop_claim(key)
+        self.claims.drop(key)
 
     async def _append(self, connection: Statements, row_id: int, events: Sequence[Event]) -> None:
         if self._writer is not None:
@@ -116,7 +153,26 @@ class PostgresqlStore:
             await self.close()
             raise
 
+    async def _connected(self) -> Any:
+        return await connect(self._url, keeps=self._keeps)
+
+    def _several(self) -> SeveralNodes | None:
+        cluster = self._cluster
+        if self.claims.is_alone:
+            return None
+        newcomer = Newcomer(
+            name=cluster.name or socket.gethostname(),
+            url=cluster.url.rstrip("/"),
+            version=self._version,
+            mark=self._mark(),
+            schema=schema.named(self._migrations),
+            lease_seconds=cluster.lease_seconds,
+            beat_seconds=cluster.beat_seconds,
+        )
+        return SeveralNodes(newcomer, connect=self._connected, load=self._load, on_seen=self._on_seen)
+
     async def _open(self, *, keeps: bool) -> None:
+        self._keeps = keeps
         self._lease = lease = NodeLease(
             self._url,
             keeps=keeps,
@@ -125,13 +181,16 @@ class PostgresqlStore:
             migrate=self._migrate,
             on_lost=self._lost,
             on_silence=self._silent,
+            several=self._several(),
         )
         await lease.take()
+        self.claims.node = lease.node
         lease.start()
         await self._readers.open(keeps=keeps)
+        await self.files.open(keeps=keeps)
         self._writer = PostgresqlWriter(
-            lambda: connect(self._url, keeps=keeps),
-            node=lease.node,
+            self._connected,
+            claims=self.claims,
             projections=self._projections,
             on_commit=self._on_commit,
             on_end=lambda words: self.on_end(words),
@@ -148,6 +207,7 @@ class PostgresqlStore:
 
     def _silent(self) -> None:
         self._readers.interrupt()
+        self.files.interrupt()
         if self._writer is not None:
             self._writer.interrupt()
 
@@ -157,6 +217,7 @@ class PostgresqlStore:
             await self._writer.stop()
         if self._lease is not None:
             await self._lease.release()
+        await self.files.close()
         await self._readers.close()
 
     async def query(self, act: Callable[[Statements], Awaitable[T]]) -> T:

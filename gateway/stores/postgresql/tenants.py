@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.stores.database import PostgresqlDatabase
+from gateway.stores.database import PostgresqlDatabase, Statements
+from gateway.stores.postgresql import changes
 from gateway.stores.tenants import KeptTenant
 
 _ALL: Final = "SELECT name, title, is_made, is_disabled FROM kept_tenants ORDER BY name"
@@ -27,4 +28,9 @@ class PostgresqlTenants:
 
     async def put(self, tenant: KeptTenant) -> None:
         values = (tenant.name, tenant.title, tenant.is_made, tenant.is_disabled)
-        await self._database.transact(lambda c: c.execute(_PUT, *values))
+
+        async def act(connection: Statements) -> None:
+            await connection.execute(_PUT, *values)
+            await changes.note(connection, "tenants")
+
+        await self._database.transact(act)

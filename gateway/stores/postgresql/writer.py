@@ -29,6 +29,7 @@ from gateway.stores.database import PostgresqlProjection, Statements
 from gateway.stores.grouping import Grouping, WriteCall, WriteGroup, refuse
 from gateway.stores.logs import Sink
 from gateway.stores.postgresql.appending import ALIVE, Appender, CommitAttempt, noting_doubt
+from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.connections import PATIENCE_SECONDS, PAUSE_SECONDS
 from gateway.stores.postgresql.errors import (
     NodeLost,
@@ -66,17 +67,17 @@ class PostgresqlWriter:
         self,
         connect: Callable[[], Awaitable[Any]],
         *,
-        node: int,
+        claims: HeldSessions,
         projections: Mapping[type, Sequence[PostgresqlProjection]],
         on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
         on_end: Callable[[str], None] = lambda _words: None,
     ) -> None:
-        """`node`: the id of the row that says that this gateway may write. `on_commit` hears how long each
-        group took and whether it was committed, `on_end` that nothing can be stored any more.
+        """`claims`: with the id of the row that says that this gateway may write. `on_commit` hears how
+        long each group took and whether it was committed, `on_end` that nothing can be stored any more.
         """
-        self.appender = Appender(node, projections)
+        self.appender = Appender(claims, projections)
         self._connect = connect
-        self._node = node
+        self._claims = claims
         self._on_commit = on_commit
         self._on_end = on_end
         self._end: StoreFailed | None = None
@@ -222,7 +223,7 @@ class PostgresqlWriter:
         else. Whoever is through is told at once.
         """
         await self._surely(lambda connection, attempt: self._commit_events_apart(connection, attempt, group))
-        WriteGroup(group.events, [], group.spoiled).tell()
+        WriteGroup(group.events, [], group.spoiled, group.fenced).tell()
         group.events = {}
         while group.calls:
             one = WriteGroup({}, group.calls[:1])
@@ -240,7 +241,8 @@ class PostgresqlWriter:
     def _fail(self, group: WriteGroup, error: Exception) -> None:
         """Nothing was written: tells everybody, and keeps the events."""
         self._is_troubled = True
-        self.appender.claims.clear()
+        if self._claims.is_alone:
+            self._claims.held.clear()
         words = worded(error)
         log.error("nothing could be written: %s", words.message)
         self._grouping.kept = {} if self._grouping.is_stopping else group.events
@@ -284,7 +286,7 @@ class PostgresqlWriter:
         if not attempt.number:
             return False  # events are written again
         await connection.execute(_END_OF_IT, attempt.pid, attempt.began)
-        return bool(await connection.fetchval(_NUMBER, self._node) == attempt.number)
+        return bool(await connection.fetchval(_NUMBER, self._claims.node) == attempt.number)
 
     async def _let_go(self) -> None:
         connection, self._connection = self._connection, None
@@ -301,10 +303,12 @@ class PostgresqlWriter:
     async def _commit(self, connection: Any, attempt: CommitAttempt, group: WriteGroup) -> None:
         appender = self.appender
         if not group.calls and appender.is_one_statement(group.events):
-            await appender.put(connection, attempt, group.events)
+            group.fenced = await appender.put(connection, attempt, group.events)
             return
-        logs = await appender.claimed(connection, group.events)  # outside, because what is claimed is noted
+        await appender.claimed(connection, group.events)  # outside, because what is claimed is noted
         async with self._transaction(connection, attempt):
+            group.fenced = await appender.fenced(connection, group.events)
+            logs = await appender.claimed(connection, group.written())
             await appender.append(connection, [(session, events) for session, _, events in logs])
             for call in group.calls:
                 await self._act(connection, call)
@@ -314,8 +318,9 @@ class PostgresqlWriter:
         spoiled: dict[Sink, set[int]] = {}
         await self.appender.claimed(connection, group.events)
         async with self._transaction(connection, attempt):
-            for sink, events in group.events.items():
-                if (claim := self.appender.claims.get(sink.key)) is None:
+            group.fenced = await self.appender.fenced(connection, group.events)
+            for sink, events in group.written().items():
+                if (claim := self._claims.held.get(sink.key)) is None:
                     continue  # its session is gone
                 if await self._fits(connection, claim[0], events) is None:
                     continue
@@ -343,7 +348,7 @@ class PostgresqlWriter:
         await transaction.start()
         try:
             self._commits += 1
-            found = await connection.fetchrow(_BEGIN, self._node, self._commits)
+            found = await connection.fetchrow(_BEGIN, self._claims.node, self._commits)
             if found is None:
                 raise NodeLost
             attempt.number, (attempt.pid, attempt.began) = self._commits, found

@@ -13,7 +13,16 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Final
 
 from gateway.errors import StoreFailed
-from gateway.stores.bulk import BATCH_BYTES, BATCH_ROWS, COPYING, ENGINES_OWN, EventRow, Row, Shape
+from gateway.stores.bulk import (
+    BATCH_BYTES,
+    BATCH_ROWS,
+    COPYING,
+    ENGINES_OWN,
+    EventRow,
+    Row,
+    Shape,
+    rows_at_once,
+)
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite import file_watch, log_rows, schema
 from gateway.stores.sqlite.file import connect, damage
@@ -114,7 +123,7 @@ class SqliteSide:
     async def rows(self, shape: Shape) -> AsyncIterator[list[Row]]:
         query = f"SELECT {', '.join(shape.columns)} FROM {shape.name}"  # noqa: S608 - names of the schema
         with contextlib.closing(self._connection.execute(query)) as found:
-            while batch := found.fetchmany(BATCH_ROWS // 5):
+            while batch := found.fetchmany(rows_at_once(shape.name)):
                 yield batch
 
     async def events(self, after: tuple[int, int] = (0, 0)) -> AsyncIterator[list[EventRow]]:

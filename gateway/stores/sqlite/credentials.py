@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gateway.stores.credential_rows import KEY, USE, key_of, key_row, share_of, use_rows, uses_of
 from gateway.stores.credentials import ApiKey, Share, SharedSession
 from gateway.stores.database import Database
 from gateway.stores.usage import DayUse, UseName
+from worker.foreign import LARGEST
 
 _KEYS = f"SELECT {', '.join(KEY)} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - literals
 _PUT_KEY = f"INSERT OR REPLACE INTO api_keys ({', '.join(KEY)}) VALUES ({', '.join('?' * len(KEY))})"  # noqa: S608 - literals
 _USES = f"SELECT {', '.join(USE)} FROM usage WHERE day = ?"  # noqa: S608 - literals
-_PUT_USE = f"INSERT OR REPLACE INTO usage ({', '.join(USE)}) VALUES ({', '.join('?' * len(USE))})"  # noqa: S608 - literals
+_ADDED = ", ".join(f"{name} = min({name} + excluded.{name}, {LARGEST})" for name in USE[3:])
+_ADD_USE = (
+    f"INSERT INTO usage ({', '.join(USE)}) VALUES ({', '.join('?' * len(USE))})"  # noqa: S608 - literals
+    f" ON CONFLICT (scope, name, day) DO UPDATE SET {_ADDED}"
+)
+_KEY_OF_ID = f"SELECT {', '.join(KEY)} FROM api_keys WHERE id = ?"  # noqa: S608 - literals
 _SHARE = (
     "shares.id, shares.hash, sessions.key, shares.created_at, shares.expires_at, coalesce(kind, 'view'),"
     " coalesce(by_approver, 0), coalesce(uses, 0), last_used_at"
@@ -34,6 +40,18 @@ class SqliteCredentials:
 
     async def put_key(self, key: ApiKey) -> None:
         await self._database.write(lambda c: c.execute(_PUT_KEY, key_row(key)))
+
+    async def find_key(self, key_id: str) -> ApiKey | None:
+        def act(connection: sqlite3.Connection) -> ApiKey | None:
+            row = connection.execute(_KEY_OF_ID, (key_id,)).fetchone()
+            return row and key_of(row)
+
+        return await self._database.read(act)
+
+    async def use_keys(self, uses: Mapping[str, int]) -> None:
+        rows = [(at, key_id) for key_id, at in uses.items()]
+        statement = "UPDATE api_keys SET last_used_at = ? WHERE id = ?"
+        await self._database.write(lambda c: c.executemany(statement, rows))
 
     async def put_share(self, share: Share) -> None:
         row = (share.id, share.hash, share.created_at, share.expires_at, share.session_key)
@@ -100,6 +118,13 @@ class SqliteCredentials:
 
         return await self._database.write(act)
 
+    async def shares_there(self, share_ids: Collection[str]) -> set[str]:
+        def act(connection: sqlite3.Connection) -> set[str]:
+            query = "SELECT 1 FROM shares WHERE id = ?"
+            return {one for one in share_ids if connection.execute(query, (one,)).fetchone()}
+
+        return await self._database.read(act)
+
     async def revocations(self) -> dict[str, int]:
         return await self._database.read(lambda c: dict(c.execute("SELECT owner, at FROM revocations")))
 
@@ -129,12 +154,13 @@ class SqliteUsage:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def uses(self, day: int) -> dict[UseName, DayUse]:
-        return await self._database.read(lambda c: uses_of(c.execute(_USES, (day,))))
+    async def uses(self, day: int, names: Collection[UseName] | None = None) -> dict[UseName, DayUse]:
+        found = await self._database.read(lambda c: uses_of(c.execute(_USES, (day,))))
+        return {name: use for name, use in found.items() if names is None or name in names}
 
-    async def put_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
+    async def add_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
         rows = use_rows(day, uses)
-        await self._database.write(lambda c: c.executemany(_PUT_USE, rows))
+        await self._database.write(lambda c: c.executemany(_ADD_USE, rows))
 
     async def forget(self, *, before_day: int) -> None:
         await self._database.write(lambda c: c.execute("DELETE FROM usage WHERE day < ?", (before_day,)))

@@ -25,8 +25,8 @@ from gateway.stores.migrations import Migrations
 
 MIGRATIONS: Final = pathlib.Path(__file__).parent / "migrations"
 _PACKAGES: Final = (
-    *("forks", "labels", "ledger", "options", "people", "search", "secrets", "sharing", "tail", "tenants"),
-    "uploads",
+    *("files", "forks", "labels", "ledger", "options", "people", "search", "secrets", "sharing", "tail"),
+    *("tenants", "uploads"),
 )
 OWN: Final = tuple(Migrations(name, MIGRATIONS / name) for name in _PACKAGES)
 _RECORD: Final = (

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
+import sqlite3
 from typing import Final
 
 from gateway.stores.database import Database
 
-_LARGEST: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = ?"
-"""What AUTOINCREMENT knows of a table: the largest number that a row of it ever had."""
+_NEXT: Final = "SELECT seq + 1 FROM sqlite_sequence WHERE name = ?"
+_RAISE: Final = "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = ?"
+_BEGIN: Final = "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)"
 
 
 class SqliteSequences:
-    """Counts in memory, from the largest number that was ever in the table: the file has one gateway."""
+    """Counts where AUTOINCREMENT does, in the file: a gateway that takes over may have it open, too."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._next: dict[str, int] = {}
-        self._lock = asyncio.Lock()
 
     async def take(self, name: str, count: int) -> int:
-        async with self._lock:
-            if name not in self._next:
-                largest = await self._database.read(lambda c: int(c.execute(_LARGEST, (name,)).fetchone()[0]))
-                self._next[name] = largest + 1
-            first = self._next[name]
-            self._next[name] = first + count
-            return first
+        def act(connection: sqlite3.Connection) -> int:
+            row = connection.execute(_NEXT, (name,)).fetchone()
+            if row is None:
+                connection.execute(_BEGIN, (name, count))
+                return 1
+            connection.execute(_RAISE, (count, name))
+            return int(row[0])
+
+        return await self._database.write(act)

@@ -15,8 +15,11 @@ from typing import TypeVar
 
 from gateway.errors import StoreFailed
 from gateway.events.facts import Event
+from gateway.stores.changes import NoChanges
 from gateway.stores.database import Database, Projection
+from gateway.stores.files import FileStore
 from gateway.stores.migrations import Migrations
+from gateway.stores.signing import OwnSigning
 from gateway.stores.sqlite import schema
 from gateway.stores.sqlite.credentials import SqliteCredentials, SqliteUsage
 from gateway.stores.sqlite.file import connect, prepare, size_bytes
@@ -40,6 +43,8 @@ class SqliteStore:
     """`Store` in one file."""
 
     is_shared = False
+    directory = None
+    files: FileStore | None = None
 
     def __init__(
         self,
@@ -86,6 +91,9 @@ class SqliteStore:
         self.options = SqliteOptions(self)
         self.ledger = SqliteLedger(self)
         self.sequences = SqliteSequences(self)
+        self.changes = NoChanges()
+        self.signing = OwnSigning()
+        self.held = None
 
     @property
     def tables(self) -> Database:

@@ -9,6 +9,8 @@ import { when } from "./list.ts";
 import { inboxLanguage, say } from "./words.ts";
 
 const MOST = 2000;
+/** What the gateway calls a visitor who gave no name. */
+const UNNAMED = "Visitor";
 /** On a phone the product and the cart are folded. */
 const NARROW = "(max-width: 50rem)";
 const full = new Intl.DateTimeFormat(inboxLanguage, { dateStyle: "medium", timeStyle: "short" });
@@ -155,13 +157,19 @@ export class ChatPane {
   }
 }
 
+/** Who has no name of their own is called so in the staff's language. */
+function nameOf({ sender_type: type, sender_name: name }: MessageRow): string {
+  if (type === "assistant") return say("agent");
+  return type === "customer" && name === UNNAMED ? say("visitor") : name;
+}
+
 function drawRow(message: MessageRow): HTMLElement {
   const isRich = message.sender_type === "assistant";
   const text = isRich ? make("div", { className: "text", dir: "auto" }) : make("p", { className: "text", dir: "auto" });
   if (isRich) showRich(text, message.message_text);
   else showText(text, message.message_text);
   const time = make("time", { dateTime: message.created_at, title: full.format(new Date(message.created_at)) }, when(message.created_at));
-  const item = make("li", {}, make("small", { dir: "auto" }, `${message.sender_name} · `, time), text);
+  const item = make("li", {}, make("small", { dir: "auto" }, `${nameOf(message)} · `, time), text);
   item.dataset["sender"] = message.sender_type;
   return item;
 }

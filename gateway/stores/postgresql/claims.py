@@ -1,0 +1,57 @@
+"""Which sessions this gateway has, and how often each was claimed: what every write to a session names.
+
+A gateway that is alone claims a session when it first writes events of it; nobody else could have it, so
+nothing else is asked. One of several claims it before it reads it (directory.py), and each statement that
+changes something of it finds the row only under that claim.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gateway.errors import SessionFenced
+from gateway.stores.database import Statements
+from gateway.stores.postgresql.statements import changed
+
+FENCE: Final = "($2::bigint IS NULL OR (node = $2 AND generation = $3))"
+"""Of a row of `sessions`, in a statement of which `$1` is the key of the session."""
+_IS_THERE: Final = "SELECT EXISTS (SELECT FROM sessions WHERE key = $1)"
+_NOBODYS: Final = (0, 0)
+
+
+class HeldSessions:
+    """See the module."""
+
+    def __init__(self, *, is_alone: bool) -> None:
+        self.is_alone = is_alone
+        self.node = 0
+        """The id of this gateway's row in `nodes`."""
+        self.held: dict[str, tuple[int, int]] = {}
+        """By key: the session's row, and the generation of the claim."""
+
+    def take(self, key: str, row_id: int, generation: int) -> None:
+        """A session is this gateway's."""
+        self.held[key] = (row_id, generation)
+
+    def drop(self, key: str) -> None:
+        """It is not any more; perhaps that is undone."""
+        self.held.pop(key, None)
+
+    def of(self, key: str) -> tuple[str, int | None, int]:
+        """The first three values of a statement with `FENCE`."""
+        if self.is_alone:
+            return key, None, 0
+        generation = self.held.get(key, _NOBODYS)[1]
+        return key, self.node, generation
+
+    async def change(self, connection: Statements, statement: str, key: str, *values: object) -> bool:
+        """Runs a statement with `FENCE`; False if the session is gone. Raises SessionFenced."""
+        if changed(await connection.execute(statement, *self.of(key), *values)):
+            return True
+        await self.check_gone(connection, key)
+        return False
+
+    async def check_gone(self, connection: Statements, key: str) -> None:
+        """A statement with `FENCE` found nothing. Raises SessionFenced if the session is there."""
+        if not self.is_alone and await connection.fetchval(_IS_THERE, key):
+            raise SessionFenced

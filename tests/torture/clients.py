@@ -181,7 +181,10 @@ class Talker:
             await world.until_up()
             life, began = world.life, time.monotonic()
             try:
-                _, state = await world.call(session, "GET", "/api/state", params={"session_id": session})
+                status, state = await world.call(session, "GET", "/api/state", params={"session_id": session})
+                if status >= 500:  # refused for now, in words
+                    await world.pause(*POLL_SECONDS)
+                    continue
                 self._saw(session, state, life, began)
                 if not state["is_processing"] and not state["queued"]:
                     return dict(state)

@@ -42,7 +42,23 @@ GONE_SECONDS: Final = LEASE_SECONDS + 1.0
 """How long workers may outlive a killed gateway, or live on beside their successor."""
 
 
-WITHOUT_FENCE: Final = {"GATEWAY_TEST_WITHOUT_FENCE": "1"}
+UNFENCED: Final = """
+import gateway.stores.postgresql.appending as appending
+appending.ALIVE = "alive AS (SELECT $1::bigint AS id)"
+mine = " AND sessions.generation = f.generation AND sessions.node = $1"
+there = "SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE"
+for name in ("_PUT", "_FENCE"):
+    text = getattr(appending, name)
+    text = text.replace(mine, " AND $1::bigint = $1").replace(there, "SELECT $1::bigint AS id")
+    setattr(appending, name, text)
+"""
+"""What a gateway without the fence begins with."""
+
+
+def without_fence(directory: pathlib.Path) -> dict[str, str]:
+    """The environment of gateways that write whatever another one has taken from them."""
+    (directory / "sitecustomize.py").write_text(UNFENCED)
+    return {"PYTHONPATH": str(directory)}
 
 
 class NodeFigures(Struct):
@@ -271,22 +287,27 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
         directory = pathlib.Path(name)
         directory.chmod(0o755)
-        campaign = ClusterCampaign(
-            directory,
-            nodes=options.nodes,
-            kills=options.kills,
-            pauses=options.pauses,
-            sessions=options.sessions,
-            seconds=options.seconds,
-            seed=options.seed,
-            environ=WITHOUT_FENCE if options.without_fence else {},
-        )
-        asyncio.run(campaign.run())
+        campaign = asyncio.run(_run(directory, options))
         lines = [line for path in directory.glob("*/gateway.log") for line in path.read_text().splitlines()]
     complaints = [line for line in lines if re.search(r"Traceback|CRITICAL", line)]
     text = f"{campaign.table()}\n\n{campaign.history.words()}\n\ncomplaints in the logs: {len(complaints)}"
     print("\n".join((text, *complaints[-20:])))  # noqa: T201 - the figures are for a person
     return 0 if campaign.history.is_clean else 1
+
+
+async def _run(directory: pathlib.Path, options: argparse.Namespace) -> ClusterCampaign:
+    campaign = ClusterCampaign(
+        directory,
+        nodes=options.nodes,
+        kills=options.kills,
+        pauses=options.pauses,
+        sessions=options.sessions,
+        seconds=options.seconds,
+        seed=options.seed,
+        environ=without_fence(directory) if options.without_fence else {},
+    )
+    await campaign.run()
+    return campaign
 
 
 def _middle(values: list[float]) -> str:

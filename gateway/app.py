@@ -28,9 +28,8 @@ from gateway.http.application import application, document
 from gateway.http.door_routes import through
 from gateway.http.forwarding import Forwarding, Watches
 from gateway.http.gate import Gate
-from gateway.maintenance.backup import refuse_half_restored
 from gateway.maintenance.disk import alarm_of
-from gateway.maintenance.lock import DataLock, mark_of
+from gateway.maintenance.lock import DataLock, mark_of, refuse_half_restored
 from gateway.models.ledger import ledger_of
 from gateway.server.nodes_listener import NodesDoor
 from gateway.server.succession import Predecessor

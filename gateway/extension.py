@@ -33,6 +33,7 @@ from gateway.sessions.session import Session
 from gateway.sessions.tenures import Tenure
 from gateway.stores.database import Database, MemoryTables, PostgresqlDatabase, Statements, Tables
 from gateway.telemetry.audit import Audit
+from gateway.telemetry.heavy import lazily
 from gateway.telemetry.metrics import Metrics
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "Turn",
     "Widget",
     "follow",
+    "lazily",
     "reach",
     "tenant_of",
 ]

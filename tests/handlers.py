@@ -22,8 +22,10 @@ def said(text: Any, *, kind: str = "agent_message_chunk", **more: Any) -> bytes:
 class Unbounded:
     """Takes everything that an agent says, at once."""
 
-    backlog_bytes = 0
     account = Account("default/local", "k")
+
+    def is_ahead(self, most_bytes: int) -> bool:
+        return False
 
     def on_long_update(self, update: Raw, used: Callable[[int], None]) -> Iterator[None]:
         yield

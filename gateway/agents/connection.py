@@ -198,9 +198,10 @@ class AgentListener(Protocol):
     def refusal(self) -> str | None:
         """Why nothing more is taken of the agent, in words for the user."""
 
-    @property
-    def backlog_bytes(self) -> int:
-        """What was made of the agent's output and is not on disk yet."""
+    def is_ahead(self, most_bytes: int) -> bool:
+        """Whether more than so much of what was made of the agent's output is not on disk yet, or too much of
+        what was made of all agents'.
+        """
 
     async def written(self) -> None:
         """Waits until what was made of the agent's output is on disk."""
@@ -429,7 +430,7 @@ class AcpConnection:
             else:
                 self._take(message)
         self._hand_on(updates)
-        if self._holding is None and self._handler.backlog_bytes > BACKLOG_BYTES:
+        if self._holding is None and self._handler.is_ahead(BACKLOG_BYTES):
             self._hold(None)
 
     def _hand_on(self, updates: list[Raw]) -> None:
@@ -496,7 +497,7 @@ class AcpConnection:
         for _ in self._handler.on_long_update(update, line.spool.used):
             if self._refuse_more():
                 return
-            if self._handler.backlog_bytes > BACKLOG_BYTES // 4:
+            if self._handler.is_ahead(BACKLOG_BYTES // 4):
                 await self._handler.written()
 
     def _collect(self, message: acp.Envelope, updates: list[Raw]) -> None:
@@ -582,7 +583,8 @@ def _again(reason: Exception) -> Exception:
 class Unheard:
     """The handler of a connection that has ended, or of an agent that has no session yet."""
 
-    backlog_bytes = 0
+    def is_ahead(self, most_bytes: int) -> bool:
+        return False
 
     def on_updates(self, updates: Sequence[Raw]) -> None:
         return

@@ -121,9 +121,8 @@ class Owner(Protocol):
     def refusal(self) -> str | None:
         """Why no more of the agent's output is kept, in words for the user."""
 
-    @property
-    def backlog_bytes(self) -> int:
-        """What is not on disk yet of what was appended."""
+    def is_ahead(self, most_bytes: int) -> bool:
+        """Whether so much of what was appended, or too much of all sessions', is not on disk yet."""
 
     async def written(self) -> None:
         """Waits until what was appended is on disk."""
@@ -711,9 +710,8 @@ class AgentPeer:
             return self._broken_rule() or self._owner.refusal()
         return self._owner.refusal()
 
-    @property
-    def backlog_bytes(self) -> int:
-        return self._owner.backlog_bytes
+    def is_ahead(self, most_bytes: int) -> bool:
+        return self._owner.is_ahead(most_bytes)
 
     async def written(self) -> None:
         await self._owner.written()

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from gateway.api.readiness import Check, ReadinessChecks
 from gateway.events.facts import iso
 from gateway.http.operation import Operation, json_response
+from gateway.telemetry.heavy import loaded
 from gateway.telemetry.metrics import CONTENT_TYPE
 
 
@@ -121,4 +122,5 @@ class OpsFace:
         )
 
     async def metrics(self, request: Request) -> Response:
+        await loaded("prometheus_client.exposition")
         return Response(await self._scrape(), headers={"Content-Type": CONTENT_TYPE})

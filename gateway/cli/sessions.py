@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
 from gateway.answers import SessionSummary
-from gateway.cli.nodes import looking
 from gateway.cli.options import USAGE_ERROR, add_common, configured, run_by
 from gateway.cli.reach import asked, reached, spoken
 from gateway.client import GatewayClient
@@ -87,6 +86,8 @@ async def _acted(
 
 async def _placed(config: Config, ids: list[str], *, owner: str) -> int:
     """Asks the database, not a gateway: one may hang."""
+    from gateway.cli.nodes import looking  # an engine of the store, which the other actions do not need
+
     code = 0
     for session_id in ids:
         found = await looking(config).where(config.store, owner, session_id)

@@ -34,20 +34,26 @@ def compacted(events: Iterable[ev.Event]) -> list[ev.Event]:
 
 
 class Survey:
-    """A first look at a stretch: where each thing is complete, how long its text is, what would be saved."""
+    """A first look at a stretch: where each text is complete, how long it is, what would be saved. Of tool
+    calls, of which there may be many thousand, nothing is kept.
+    """
 
     def __init__(self) -> None:
         self.last: dict[Thing, int] = {}
-        """The seq at which each is complete."""
+        """The seq at which each text is complete."""
         self._lengths: dict[Thing, int] = {}
         self._runs: dict[Thing, list[int]] = {}
         """Of each: how many events it has, in how many runs."""
         self._before: Thing | None = None
+        self._changes = 0
+        """So many changes came right behind another of the same tool call."""
 
     def add(self, event: ev.Event) -> None:
         """The next event."""
         thing = _thing(event)
-        if thing is not None:
+        if isinstance(event.data, ev.ToolCall):
+            self._changes += thing == self._before
+        elif thing is not None:
             self.last[thing] = event.seq
             self._lengths[thing] = self._lengths.get(thing, 0) + _length(event)
             counts = self._runs.setdefault(thing, [0, 0])
@@ -61,12 +67,13 @@ class Survey:
 
     def is_small(self, thing: Thing) -> bool:
         """Whether its runs may be made one event each."""
-        return self._lengths[thing] * self._runs[thing][1] <= TEXT_CHARACTERS
+        return thing not in self._runs or self._lengths[thing] * self._runs[thing][1] <= TEXT_CHARACTERS
 
     @property
     def saved(self) -> int:
         """How many events there are too many."""
-        return sum(count - runs for thing, (count, runs) in self._runs.items() if self.is_small(thing))
+        texts = sum(count - runs for thing, (count, runs) in self._runs.items() if self.is_small(thing))
+        return self._changes + texts
 
 
 class Compactor:

@@ -743,7 +743,15 @@ class ChatState:
         return self._of_call(tool_call_id, "turn_id")
 
     def _of_call(self, tool_call_id: str, name: str) -> str | None:
-        item = self._find("tool_call", tool_call_id)
+        """A short field of it. Who only asks brings nothing back into memory: an agent that counts its calls
+        from 0 in each turn asks about all of those before.
+        """
+        item: Item | PackedItem | None = self._by_id.get(("tool_call", tool_call_id))
+        if item is None and self._packs is not None:
+            item = self._packs.find("tool_call", tool_call_id)
+        if isinstance(item, PackedItem):
+            value = item.fields.get(name)
+            return str((value and msgspec.json.decode(value)) or "")
         return str(item.plain(name) or "") if isinstance(item, Block) else None
 
     def has_question(self, question_id: str) -> bool:

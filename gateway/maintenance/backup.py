@@ -31,7 +31,6 @@ from msgspec import Struct
 from gateway.auth.tickets import SECRET_NAME
 from gateway.config.applications import installed
 from gateway.config.tables import Config
-from gateway.errors import StoreFailed
 from gateway.files.blobs import FOLDER as SNAPSHOTS
 from gateway.maintenance.archive import (
     DATABASE,
@@ -48,7 +47,7 @@ from gateway.maintenance.archive import (
 )
 from gateway.maintenance.dumps import RemoteDatabase, remote_database
 from gateway.maintenance.erasures import EndedAgain, end_again
-from gateway.maintenance.lock import DataLock
+from gateway.maintenance.lock import UNFINISHED_NAME, DataLock
 from gateway.stores.sqlite.file import findings
 from gateway.stores.sqlite.file_watch import ID_SUFFIX
 from gateway.stores.sqlite.schema import newest
@@ -58,8 +57,6 @@ from gateway.workers import trees
 FORMAT: Final = 1
 TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 DAY_SECONDS: Final = 86_400
-UNFINISHED_NAME: Final = "restore.unfinished"
-"""In the data directory while a restore moves things; no gateway starts beside it."""
 SKIPPED_SEQS: Final = 10_000_000
 """Numbers that clients may have seen between a backup and its restore: they are never used again, and a
 reader with a cursor among them must start again.
@@ -276,12 +273,6 @@ def _known(config: Config, manifest: Manifest, remote: RemoteDatabase | None) ->
     ]
     moved = sorted(data.glob(f"replaced-*/{database.name}")) if (data / UNFINISHED_NAME).exists() else []
     return [*moved[-1:], *damaged, *([database] if database.exists() else [])]
-
-
-def refuse_half_restored(data_path: pathlib.Path) -> None:
-    """Raises StoreFailed if a restore was cut in the middle."""
-    if (data_path / UNFINISHED_NAME).exists():
-        raise StoreFailed(f"A restore into {data_path} was cut short: run agent-gateway restore again.")
 
 
 def verify(source: pathlib.Path) -> Manifest:

@@ -18,6 +18,8 @@ from msgspec import Struct
 from gateway.errors import StoreFailed
 
 LOCK_NAME: Final = "gateway.lock"
+UNFINISHED_NAME: Final = "restore.unfinished"
+"""In the data directory while a restore moves things; no gateway starts beside it."""
 
 
 _MARK_NAME: Final = "node.mark"
@@ -114,3 +116,9 @@ def is_held(data_path: pathlib.Path) -> bool:
         return True
     lock.release()
     return False
+
+
+def refuse_half_restored(data_path: pathlib.Path) -> None:
+    """Raises StoreFailed if a restore was cut in the middle."""
+    if (data_path / UNFINISHED_NAME).exists():
+        raise StoreFailed(f"A restore into {data_path} was cut short: run agent-gateway restore again.")

@@ -20,7 +20,6 @@ import logging
 import random
 import secrets
 import time
-import urllib.request
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Literal
@@ -41,11 +40,14 @@ from gateway.telemetry.heavy import lazily, loaded
 from gateway.telemetry.metrics import OTHER, Metrics
 
 if TYPE_CHECKING:
+    import urllib.request as requests
+
     import aiohttp
     import yarl
 
     from gateway.egress import interim
 else:
+    requests = lazily("urllib.request")
     aiohttp = lazily("aiohttp")
     yarl = lazily("yarl")
     interim = lazily("gateway.egress.interim")
@@ -720,6 +722,6 @@ def _proxy(url: yarl.URL) -> str | None:
 
     Not aiohttp's `trust_env`: that reads ~/.netrc too, whose credentials clash with ours, in a thread a call.
     """
-    if urllib.request.proxy_bypass(url.host or ""):
+    if requests.proxy_bypass(url.host or ""):
         return None
-    return urllib.request.getproxies().get(url.scheme)
+    return requests.getproxies().get(url.scheme)

@@ -24,8 +24,9 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, cast
 
-import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.config import Config as UvicornConfig
+from uvicorn.server import Server as UvicornServer
 
 from gateway.config.file import ConfigError
 from gateway.config.tables import Config, LimitsConfig, ServerConfig
@@ -81,10 +82,10 @@ SWEEP_TICKS: Final = 10
 """Of uvicorn, a tenth of a second each, between two looks at readers that stand still."""
 
 
-class Server(uvicorn.Server):
+class Server(UvicornServer):
     """uvicorn without its own signal handlers, which looks after its connections."""
 
-    def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
+    def __init__(self, config: UvicornConfig, connections: Connections) -> None:
         super().__init__(config)
         self.connections = connections
         self.for_nodes: asyncio.Server | None = None
@@ -366,8 +367,8 @@ async def serve_nodes(gateway: Servable, server: Server, door: NodesDoor, listen
     return own_url(listener)
 
 
-def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> uvicorn.Config:
-    return uvicorn.Config(
+def _uvicorn(app: ASGIApp, config: Config, connections: Connections) -> UvicornConfig:
+    return UvicornConfig(
         app,
         loop="none",
         http=cast("Any", functools.partial(GatewayProtocol, connections=connections)),

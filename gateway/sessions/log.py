@@ -56,6 +56,10 @@ for the reader itself.
 TAILS_BYTES: Final = 2 * 1024 * 1024
 """Of events in memory, over all logs; small objects, of which a few that live on hold all that was freed."""
 TAIL_BYTES: Final = 64 * 1024
+OPEN_BYTES: Final = 2 * 1024 * 1024
+"""Of events that are not on disk, over all logs; past it, who has more than `TAIL_BYTES` of them waits for
+the disk. Twenty agents that flood had 3 MiB of them in 6 MiB of small objects when one commit was slow.
+"""
 PAGE_EVENTS: Final = 2_000
 """Events read from the store at a time."""
 
@@ -136,17 +140,27 @@ class Shared:
 
 class Tails:
     """What all logs keep in memory together. Past `most_bytes`, each keeps no more than what a reader who
-    follows it needs: what is older is read from the store.
+    follows it needs: what is older is read from the store. Past `open_bytes` that are not on disk, each may
+    have no more of them than its share.
     """
 
-    def __init__(self, most_bytes: int = TAILS_BYTES, *, each_bytes: int = TAIL_BYTES) -> None:
+    def __init__(
+        self, most_bytes: int = TAILS_BYTES, *, each_bytes: int = TAIL_BYTES, open_bytes: int = OPEN_BYTES
+    ) -> None:
         self.bytes = 0
+        self.open_bytes = 0
+        """Not on disk."""
+        self._most_open = open_bytes
         self._most = most_bytes
         self._each = each_bytes
 
     def allowed(self, wanted: int) -> int:
         """How much of what a log may keep it may keep now."""
         return wanted if self.bytes <= self._most else min(wanted, self._each)
+
+    def allowed_open(self, wanted: int) -> int:
+        """The same of what is not on disk."""
+        return wanted if self.open_bytes <= self._most_open else min(wanted, self._each)
 
 
 class EventLog(Sink):
@@ -208,7 +222,7 @@ class EventLog(Sink):
         self.appended_bytes = 0
         """How much was appended in this life."""
         self.open_bytes = 0
-        """How much of this log is not on disk yet: a writer that is faster than the disk must wait."""
+        """How much of this log is not on disk yet."""
         self._is_heavy = False
         """Whether the tail holds a large event, which leaves as soon as it is committed."""
         self._last_at = 0
@@ -315,7 +329,7 @@ class EventLog(Sink):
         self._drop(seqs, error)
         self._committed = self._kept
         self._open.clear()
-        self.open_bytes = 0
+        self._owe(-self.open_bytes)
         self._on_refused(seqs, error)
         self._advance()
         return error
@@ -344,6 +358,7 @@ class EventLog(Sink):
         """Wakes every reader for the last time; what is visible stays readable."""
         if not self._is_closed:
             self._tails.bytes -= self._tail_bytes
+            self._tails.open_bytes -= self.open_bytes
         self._is_closed = True
         self.wake()
         for _, future in self._commits:
@@ -459,7 +474,7 @@ class EventLog(Sink):
         self.appended_bytes += size
         if self._committed < self._head:
             self._open.append((self._head, size))
-            self.open_bytes += size
+            self._owe(size)
         self._tally.count += len(data)
         if durable:
             self.found_soon()
@@ -480,6 +495,17 @@ class EventLog(Sink):
         self._tail_bytes += size
         if not self._is_closed:
             self._tails.bytes += size
+
+    def _owe(self, size: int) -> None:
+        self.open_bytes += size
+        if not self._is_closed:
+            self._tails.open_bytes += size
+
+    def is_ahead(self, most_bytes: int) -> bool:
+        """Whether more than so much of it is not on disk, or its share, if it is too much of all logs: a
+        writer that is faster than the disk must wait.
+        """
+        return self.open_bytes > self._tails.allowed_open(most_bytes)
 
     async def commit(self, seq: int) -> None:
         """Waits until everything up to `seq` is durable and visible.
@@ -522,7 +548,7 @@ class EventLog(Sink):
     def committed(self, seq: int) -> None:
         self._committed = max(self._committed, seq)
         while self._open and self._open[0][0] <= seq:
-            self.open_bytes -= self._open.popleft()[1]
+            self._owe(-self._open.popleft()[1])
         if self._writes:
             for wanted, future in self._writes:
                 if wanted <= self._committed:

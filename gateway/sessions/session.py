@@ -906,10 +906,9 @@ class Session:
         """Why no more of the agent's output is kept, in words for the user."""
         return self._turns.refusal()
 
-    @property
-    def backlog_bytes(self) -> int:
-        """What is not on disk yet of what was appended."""
-        return self.log.open_bytes
+    def is_ahead(self, most_bytes: int) -> bool:
+        """Whether so much of what was appended, or too much of all sessions', is not on disk yet."""
+        return self.log.is_ahead(most_bytes)
 
     async def written(self) -> None:
         """Waits until what was appended is on disk."""

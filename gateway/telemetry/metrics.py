@@ -10,21 +10,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from msgspec import Struct, field
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics import Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import CollectorRegistry
 
 from gateway.events.facts import EgressAnswer
+from gateway.telemetry.heavy import lazily
 from gateway.telemetry.recent import Recent
+
+if TYPE_CHECKING:
+    from prometheus_client import exposition
+else:
+    exposition = lazily("prometheus_client.exposition")
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX: Final = "agent_gateway_"
@@ -458,7 +458,7 @@ class Metrics:
 
     def exposition(self, standing: Standing) -> bytes:
         """Everything, in Prometheus' text format."""
-        return generate_latest(_Scrape(self, standing))
+        return exposition.generate_latest(_Scrape(self, standing))
 
 
 _BY_STATUS: Final = ("operation", "status")

@@ -86,6 +86,7 @@ async def test_a_stream_ends_with_the_key_that_opened_it(two: Pair) -> None:
         await ask(carol, "POST", "/api/chat?wait=20", {"session_id": session_id, "message": "/echo a"})
         async with open_stream(carol, session_id) as stream:
             await stream.until_event("turn_ended")
+            await stream.until_event("session_state")
             async with two.edge.operator() as operator:
                 await operator.revoke_key(key.split("_")[1])
             assert await stream.to_end(seconds=5)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import sys
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.events import facts as ev
-from gateway.events.compaction import compacted
+from gateway.events.compaction import Survey, compacted
 from gateway.events.facts import Event, merged
 from gateway.events.fold import ChatState
 from tests.unit.test_chat import GOLDEN, event_of, fold_of
@@ -84,3 +86,23 @@ def test_golden_logs_compact_to_the_same_fold() -> None:
 def test_a_thousand_deltas_become_one_message() -> None:
     log = log_of([ev.TextDelta("m1", "t1", "x")] * 1000)
     assert len(compacted(log)) == 4
+
+
+def test_a_survey_keeps_nothing_of_tool_calls() -> None:
+    survey = Survey()
+    calls = [ev.Event(seq, 0, ev.ToolCall(f"c{seq // 2}", "t", title="ls")) for seq in range(2, 20_002)]
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for event in calls:
+        survey.add(event)
+    assert sys.getallocatedblocks() - before < 100
+    assert survey.saved == 10_000, "the second change of each call"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(DATA, max_size=16))
+def test_a_survey_counts_what_will_be_saved(data: list[ev.EventData]) -> None:
+    survey, events = Survey(), log_of(data)
+    for event in events:
+        survey.add(event)
+    assert survey.saved == len(events) - len(compacted(events))

@@ -382,6 +382,7 @@ def test_what_waits_for_a_restart() -> None:
         *("applications.enabled", "data_dir", "store", "store_file", "telemetry.otlp_endpoint"),
         *("redis.url", "redis.url_file", "redis.mirror"),
         *("cluster.name", "cluster.url", "cluster.listen"),
+        *("cluster.files", "cluster.files_max_bytes"),
         *("cluster.lease_seconds", "cluster.beat_seconds", "cluster.kill_seconds"),
         *("auth.modes", "auth.secret_file", "auth.old_secret_files"),
         *("limits.events_per_session", "limits.event_bytes_per_session", "limits.session_memory_bytes"),

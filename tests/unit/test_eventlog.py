@@ -279,6 +279,55 @@ async def test_all_logs_together_keep_a_bounded_tail_and_read_the_rest_from_the_
     assert tails.bytes == 0
 
 
+class Slow(MemoryLogs):
+    """Commits nothing before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(max_events=1_000, max_bytes=10_000_000)
+        self.waiting: list[tuple[Sink, int]] = []
+
+    def enqueue(self, sink: Sink, event: ev.Event, *, urgent: bool) -> None:
+        self.waiting.append((sink, event.seq))
+
+    def commit(self) -> None:
+        """Everything that waits."""
+        waiting, self.waiting = self.waiting, []
+        for sink, seq in waiting:
+            sink.committed(seq)
+
+
+async def test_a_log_waits_for_the_disk_with_its_share_once_all_together_have_too_much_open() -> None:
+    tails, logs, store = Tails(each_bytes=1_000, open_bytes=5_000), [], Slow()
+    for name in range(3):
+        log = EventLog(
+            f"log {name}",
+            store=store,
+            wall_ms=lambda: 1,
+            max_events=1_000,
+            max_bytes=10_000_000,
+            tails=tails,
+        )
+        await log.load()
+        logs.append(log)
+    large, small, quiet = logs
+    large.append(*[text("a" * 100)] * 10)
+    assert 1_000 < large.open_bytes < 5_000
+    assert not large.is_ahead(100_000), "all together have little open"
+    assert large.is_ahead(2_000), "its own bound"
+    small.append(*[text("b" * 100)] * 10)
+    quiet.append(text("c"))
+    assert tails.open_bytes == sum(log.open_bytes for log in logs) > 5_000
+    assert [log.is_ahead(100_000) for log in logs] == [True, True, False]
+    store.commit()
+    assert tails.open_bytes == 0
+    assert not any(log.is_ahead(100_000) for log in logs)
+    large.append(text("d"))
+    large.close()
+    assert tails.open_bytes == 0, "what a closed log still owes keeps nobody waiting"
+    store.commit()
+    assert tails.open_bytes == 0
+
+
 def test_an_event_that_was_seen_is_kept_once() -> None:
     call = ev.ToolCall("c", "t", title="ls", raw_input=Raw(b'{"a":1}'))
     event = Event.said(1, 1, call)

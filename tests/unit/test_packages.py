@@ -60,7 +60,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
 ANYWHERE: Final = {"msgspec"}
 HEAVY_IN_FUNCTIONS: Final = {"cli.reach", "telemetry.tracing"}
 """The command line imports the whole program only if no gateway runs; tracing is an extra."""
-LOADED_LATER: Final = {"aiohttp", "cryptography", "jwt", "yarl"}
+LOADED_LATER: Final = {"aiohttp", "argon2", "cryptography", "jwt", "yarl"}
 """Only what their modules do needs them, and they take a third of a start: `telemetry.heavy` brings them."""
 LOADED_AT_ONCE: Final = {"cli.reach", "client", "egress.interim", "egress.worker_connector"}
 """The command line and its client, which need it at once, and modules that are loaded later themselves."""

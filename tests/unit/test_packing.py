@@ -118,6 +118,18 @@ def test_what_is_held_is_counted_down_and_up_again() -> None:
     assert bytes(call["raw_output"]) == b'{"n": 1.50}', "what an agent said is not decoded and encoded again"
 
 
+def test_asking_about_a_packed_call_brings_nothing_back_into_memory() -> None:
+    packing, plain = folds()
+    for fold in (packing, plain):
+        calls(fold, 100)
+    held, before = packing.held_bytes, sys.getallocatedblocks()
+    for seq in range(2, 102):
+        for fold in (packing, plain):
+            assert (fold.title_of_call(f"c{seq}"), fold.turn_of_call(f"c{seq}")) == ("ls", "t")
+    assert packing.held_bytes == held
+    assert sys.getallocatedblocks() - before < 200, "a call is ten objects"
+
+
 def test_with_a_full_disk_everything_stays() -> None:
     full, plain = ChatState("s", overflow=FullDisk()), ChatState("s")
     for fold in (full, plain):

@@ -7,9 +7,8 @@ caller's own tenant.
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import argon2
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -45,10 +44,15 @@ from gateway.apps.product_chat.reading import (
 )
 from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.errors import RateLimited
-from gateway.extension import Context, MemoryBuckets
+from gateway.extension import Context, MemoryBuckets, lazily
 from gateway.http.gate import principal_of
 from gateway.http.operation import Operation, json_response
 from gateway.http.reading import read_body
+
+if TYPE_CHECKING:
+    import argon2
+else:
+    argon2 = lazily("argon2")
 
 LOGINS_PER_SECOND: Final = 0.2
 LOGIN_BURST: Final = 10.0
@@ -71,7 +75,6 @@ class StaffFace:
         self._desk = desk
         self._context = context
         context.gate.add_staff(self._is_staff)
-        self._hasher = argon2.PasswordHasher()
         self._checking = asyncio.Semaphore(LOGINS_AT_ONCE)
         self._failures = MemoryBuckets(context.monotonic)
 
@@ -139,7 +142,7 @@ class StaffFace:
 
         def check() -> bool:
             try:
-                return self._hasher.verify(known or NOBODY, given.encode("utf-8", "replace"))
+                return argon2.PasswordHasher().verify(known or NOBODY, given.encode("utf-8", "replace"))
             except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
                 return False
 

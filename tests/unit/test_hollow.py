@@ -1,0 +1,44 @@
+"""Packages of which only some modules are loaded: whoever wants more of them does not notice."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LIGHT = """
+import sys
+from gateway.telemetry import heavy
+for name, places in heavy.HOLLOW.items():
+    heavy.hollow(name, places)
+import gateway.cli.serve
+from uvicorn.lifespan.off import LifespanOff
+"""
+HEAVY = {"click", "multiprocessing", "http.server", "wsgiref", "uvicorn.main", "tarfile", "aiohttp", "argon2"}
+WHOLE = """
+import prometheus_client, uvicorn
+from uvicorn import Config, Server, run
+from prometheus_client import *
+assert Config is sys.modules["uvicorn.config"].Config and callable(uvicorn.main)
+assert Counter is sys.modules["prometheus_client.metrics"].Counter and generate_latest
+try:
+    uvicorn.no_such_name
+except AttributeError as error:
+    assert "no_such_name" in str(error)
+else:
+    raise SystemExit("a name that there is not")
+"""
+
+
+def python(code: str) -> str:
+    """What a new interpreter prints."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
+def test_a_gateway_starts_without_what_it_never_uses() -> None:
+    loaded = set(python(LIGHT + "print(*sys.modules)").split())
+    assert "gateway.server.server" in loaded
+    assert not loaded & HEAVY
+
+
+def test_whoever_asks_for_more_of_a_package_gets_all_of_it() -> None:
+    assert python(LIGHT + WHOLE) == ""

@@ -144,7 +144,11 @@ class SessionManager:
         """
         self._check_place()
         session = self.get(owner, session_id)
-        if session is None and (directory := self.directory) is not None:
+        if (directory := self.directory) is None:
+            return session
+        if session is not None and not session.log.is_founded and not await self._is_founded(session):
+            session = None  # another gateway was faster, and has what was said
+        if session is None:
             _refuse(await directory.holder(owner, session_id), session_id)
         return session
 

@@ -165,6 +165,7 @@ class ClusterCampaign:
         family = _descendants(gateway.pid)
         self._up(nodes, but=index)
         async with nodes.paused(index):
+            self._up(nodes, but=index)  # what it showed last may not have reached the disk
             await asyncio.sleep(seconds)
             if seconds > 2 * GONE_SECONDS:  # its sessions are elsewhere: no worker of it may run
                 self._watch(

@@ -1,6 +1,8 @@
-"""Packages of which only their modules are wanted, not what the package itself imports: uvicorn's is its
-command line, with all of click and multiprocessing, that of prometheus_client two web servers of its own, which the
-gateway never uses. The command line makes them hollow before the program is imported: 4 MB.
+"""Packages of which only their modules are wanted, not what the package itself imports.
+
+Uvicorn's imports its command line, with all of click and multiprocessing; that of prometheus_client two web
+servers of its own, which the gateway never uses. The command line makes them hollow before the program is
+imported: 4 MB.
 """
 
 from __future__ import annotations

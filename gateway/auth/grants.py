@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from gateway.errors import GatewayError
-from gateway.stores.held import HeldName, HeldStore, Wanted
+from gateway.stores.held import HeldName, HeldStore, HoldingWanted
 
 log = logging.getLogger(__name__)
 
@@ -159,13 +159,15 @@ class Grants:
                     del self._granted[name]
             self._tell(waiting)
 
-    def _wanted(self, changed: Iterable[HeldName], waiting: Iterable[_Waiter]) -> dict[HeldName, Wanted]:
+    def _wanted(
+        self, changed: Iterable[HeldName], waiting: Iterable[_Waiter]
+    ) -> dict[HeldName, HoldingWanted]:
         needed = Counter(name for waiter in waiting for name in waiter.names)
         wanted = {}
         for name in {*changed, *needed}:
             amount = self._held(name) + self._promised[name] + needed[name]
             if needed[name] or amount != self._granted[name] or name in self._untrue:
-                wanted[name] = Wanted(amount, self._allowed(name))
+                wanted[name] = HoldingWanted(amount, self._allowed(name))
         return wanted
 
     def _tell(self, waiting: Iterable[_Waiter]) -> None:

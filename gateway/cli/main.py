@@ -13,7 +13,7 @@ import importlib
 import sys
 from typing import Any, Final, NamedTuple
 
-from gateway.telemetry import heavy, terminal
+from gateway.telemetry import hollow, terminal
 from gateway.version import VERSION
 
 READER_GONE: Final = 141
@@ -50,8 +50,8 @@ COMMANDS: Final = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; its exit code."""
     terminal.open_streams()
-    for name, places in heavy.HOLLOW.items():
-        heavy.hollow(name, places)
+    for name, places in hollow.HOLLOW.items():
+        hollow.hollow(name, places)
     try:
         try:
             return _commanded(sys.argv[1:] if arguments is None else arguments)

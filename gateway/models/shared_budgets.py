@@ -18,7 +18,7 @@ from typing import Final
 from gateway.errors import BudgetReached, GatewayError
 from gateway.models.budgets import Amount, Budgets, Counted, day_of, first_day_of_month, month_of
 from gateway.principal import Account
-from gateway.stores.held import BudgetStanding, HeldStore, Spent
+from gateway.stores.held import BudgetHolding, BudgetStanding, HeldStore
 from gateway.stores.usage import UseName
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,9 @@ class SharedBudgets:
         names = self._budgets.limited(account)
         if not names:
             return ()
-        more = Spent(amount.cost or 0, amount.tokens)
+        more = BudgetHolding(amount.cost or 0, amount.tokens)
 
-        def decide(standing: Mapping[UseName, BudgetStanding]) -> Mapping[UseName, Spent]:
+        def decide(standing: Mapping[UseName, BudgetStanding]) -> Mapping[UseName, BudgetHolding]:
             self._budgets.check_together(account, standing, self._held)
             return {name: self._mine(name, more) for name in names}
 
@@ -67,7 +67,7 @@ class SharedBudgets:
 
     async def release(self, names: Iterable[UseName], amount: Amount) -> None:
         """A call is over, and what it used is stored."""
-        names, less = tuple(names), Spent(-(amount.cost or 0), -amount.tokens)
+        names, less = tuple(names), BudgetHolding(-(amount.cost or 0), -amount.tokens)
         if not names:
             return
         async with self._asking:
@@ -93,7 +93,7 @@ class SharedBudgets:
 
     async def _say(self) -> None:
         if names := set(self._doubtful):
-            await self._store.say({name: self._mine(name, Spent()) for name in names})
+            await self._store.say({name: self._mine(name, BudgetHolding()) for name in names})
             self._doubtful -= names
 
     def take(self, standing: Mapping[UseName, BudgetStanding], *, at: int) -> None:
@@ -103,6 +103,6 @@ class SharedBudgets:
         self._budgets.days.count_at_least(day_of(at), days)
         self._budgets.months.count_at_least(month_of(at), months)
 
-    def _mine(self, name: UseName, more: Spent) -> Spent:
+    def _mine(self, name: UseName, more: BudgetHolding) -> BudgetHolding:
         held = self._held.get(name) or Counted()
-        return Spent(held.cost + more.cost, held.tokens + more.tokens)
+        return BudgetHolding(held.cost + more.cost, held.tokens + more.tokens)

@@ -140,19 +140,32 @@ class SessionManager:
 
     async def here(self, owner: str, session_id: str) -> Session | None:
         """The session in the map under this name; None if no gateway has it in memory. Raises
-        SessionElsewhere.
+        SessionElsewhere, StoreUnreachable.
         """
+        self._check_place()
         session = self.get(owner, session_id)
-        if session is None and (directory := self.directory) is not None:
+        if (directory := self.directory) is None:
+            return session
+        if session is not None and not session.log.is_founded and not await self._is_founded(session):
+            session = None  # another gateway was faster, and has what was said
+        if session is None:
             _refuse(await directory.holder(owner, session_id), session_id)
         return session
 
     async def here_by_key(self, key: str) -> Session | None:
         """The same by internal key."""
+        self._check_place()
         session = self.by_key(key)
         if session is None and (directory := self.directory) is not None:
             _refuse(await directory.holder_of_key(key))
         return session
+
+    def _check_place(self) -> None:
+        """Raises StoreUnreachable if another gateway may have the sessions that are in memory here, so that
+        nothing may be said of them.
+        """
+        if self.directory is not None and self._services.membership is not None:
+            self._services.membership.check()
 
     def get_active_session_count(self) -> int:
         """How many sessions are in the map, with a worker or parked."""

@@ -952,6 +952,8 @@ class Session:
         self._turns.refused()
         if not self.log.is_founded:
             log.warning("session %s: it is not stored, and ends: %s", self.record.key, error)
+            if self._services.store.directory is not None:
+                self.log.fence()  # another gateway may make one of its name, and use its numbers
             self._seat.ask_to_close(CloseReason.STORE_FAILED)
 
     def _on_fenced(self) -> None:

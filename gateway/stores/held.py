@@ -24,21 +24,21 @@ class HeldName(NamedTuple):
     """
 
 
-class Wanted(NamedTuple):
+class HoldingWanted(NamedTuple):
     """How much a gateway wants to hold in all, of how much all may hold."""
 
     amount: int
     allowed: int
 
 
-class Granted(NamedTuple):
+class HoldingGranted(NamedTuple):
     """How much it may hold, and how much the others do."""
 
     amount: int
     others: int
 
 
-class Spent(NamedTuple):
+class BudgetHolding(NamedTuple):
     """Of models: millionths of a dollar, and tokens."""
 
     cost: int = 0
@@ -48,24 +48,24 @@ class Spent(NamedTuple):
 class BudgetStanding(NamedTuple):
     """What all gateways have used of models, and what others hold back for calls that are under way."""
 
-    day: Spent = Spent()
-    month: Spent = Spent()
-    others: Spent = Spent()
+    day: BudgetHolding = BudgetHolding()
+    month: BudgetHolding = BudgetHolding()
+    others: BudgetHolding = BudgetHolding()
 
 
-Decide = Callable[[Mapping[UseName, BudgetStanding]], Mapping[UseName, Spent]]
+Decide = Callable[[Mapping[UseName, BudgetStanding]], Mapping[UseName, BudgetHolding]]
 """What this gateway holds back from now on; raises what the caller is to hear."""
 
 
 class HeldStore(Protocol):
     """See the module. Every method may raise StoreFull or StoreFailed."""
 
-    async def ask(self, wanted: Mapping[HeldName, Wanted]) -> Mapping[HeldName, Granted]:
+    async def ask(self, wanted: Mapping[HeldName, HoldingWanted]) -> Mapping[HeldName, HoldingGranted]:
         """Says what this gateway wants to hold from now on, in place of what it held of the same; what it
         may, which is as much of it as the others leave.
         """
 
-    async def standing(self) -> Mapping[HeldName, Granted]:
+    async def standing(self) -> Mapping[HeldName, HoldingGranted]:
         """What this gateway holds, as far as the store knows, and what the others do."""
 
     async def stored(self, names: Collection[UseName]) -> Mapping[UseName, OwnerTotal]:
@@ -76,7 +76,7 @@ class HeldStore(Protocol):
         says, with nobody else in between. `decide` may be called again, after what it said was undone.
         """
 
-    async def say(self, held: Mapping[UseName, Spent]) -> None:
+    async def say(self, held: Mapping[UseName, BudgetHolding]) -> None:
         """This gateway holds back so much of budgets from now on."""
 
     async def spent(

@@ -47,7 +47,7 @@ class World:
     def __init__(self, *, seed: int) -> None:
         self.history = History()
         self.random = random.Random(seed)
-        self.url = ""
+        self._urls: list[str] = []
         self.life = 0
         self.is_stopping = False
         self.acked = asyncio.Event()
@@ -58,8 +58,14 @@ class World:
     async def close(self) -> None:
         await self._http.close()
 
-    def came_up(self, url: str) -> None:
-        self.url = url
+    @property
+    def url(self) -> str:
+        """Of a gateway that is up, another each time; of the last one, if none is."""
+        return self.random.choice(self._urls)
+
+    def came_up(self, *urls: str) -> None:
+        """These gateways are up now, and no others."""
+        self._urls = list(urls)
         self.life += 1
         self._up.set()
 
@@ -89,6 +95,11 @@ class World:
             raise
         self.history.saw_bytes(session, data)
         return response.status, json.loads(data) if data else None
+
+    async def status(self, url: str) -> int:
+        """What a gateway answers a GET with, at once. Raises `Broken`."""
+        async with self._http.get(url, timeout=aiohttp.ClientTimeout(total=2)) as response:
+            return response.status
 
     def stream(self, session: str, **params: Any) -> Any:
         """An open stream of a session, as a context manager."""
@@ -170,7 +181,10 @@ class Talker:
             await world.until_up()
             life, began = world.life, time.monotonic()
             try:
-                _, state = await world.call(session, "GET", "/api/state", params={"session_id": session})
+                status, state = await world.call(session, "GET", "/api/state", params={"session_id": session})
+                if status >= 500:  # refused for now, in words
+                    await world.pause(*POLL_SECONDS)
+                    continue
                 self._saw(session, state, life, began)
                 if not state["is_processing"] and not state["queued"]:
                     return dict(state)

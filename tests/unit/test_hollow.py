@@ -7,9 +7,9 @@ import sys
 
 LIGHT = """
 import sys
-from gateway.telemetry import heavy
-for name, places in heavy.HOLLOW.items():
-    heavy.hollow(name, places)
+from gateway.telemetry import hollow
+for name, places in hollow.HOLLOW.items():
+    hollow.hollow(name, places)
 import gateway.cli.serve
 from uvicorn.lifespan.off import LifespanOff
 """

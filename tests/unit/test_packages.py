@@ -58,8 +58,10 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
 }
 """Where an outside library may be imported: names below the package, or how they begin."""
 ANYWHERE: Final = {"msgspec"}
-HEAVY_IN_FUNCTIONS: Final = {"cli.reach", "telemetry.tracing"}
-"""The command line imports the whole program only if no gateway runs; tracing is an extra."""
+HEAVY_IN_FUNCTIONS: Final = {"cli.reach", "cli.sessions", "telemetry.tracing"}
+"""The command line imports the whole program only if no gateway runs, and an engine only to ask the
+database itself; tracing is an extra.
+"""
 LOADED_LATER: Final = {"aiohttp", "argon2", "cryptography", "jwt", "yarl"}
 """Only what their modules do needs them, and they take a third of a start: `telemetry.heavy` brings them."""
 LOADED_AT_ONCE: Final = {"cli.reach", "client", "egress.interim", "egress.worker_connector"}

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Final, Protocol
 
 from gateway.stores.database import Statements
-from gateway.stores.held import BudgetStanding, Decide, Granted, HeldName, Spent, Wanted
+from gateway.stores.held import BudgetHolding, BudgetStanding, Decide, HeldName, HoldingGranted, HoldingWanted
 from gateway.stores.sessions import OwnerTotal
 from gateway.stores.usage import UseName
 
@@ -107,31 +107,31 @@ class PostgresqlHeld:
         """`node`: the id of this gateway's row."""
         self._database = database
         self._node = node
-        self._earlier: dict[tuple[UseName, int, int], tuple[float, Spent]] = {}
+        self._earlier: dict[tuple[UseName, int, int], tuple[float, BudgetHolding]] = {}
         """What was used from a day to another one, which is over; and when that was read."""
 
-    async def ask(self, wanted: Mapping[HeldName, Wanted]) -> Mapping[HeldName, Granted]:
+    async def ask(self, wanted: Mapping[HeldName, HoldingWanted]) -> Mapping[HeldName, HoldingGranted]:
         names = sorted(wanted)
         locks = ["\n".join(name) for name in names if wanted[name].allowed]
         columns = [[name[number] for name in names] for number in range(3)]
         amounts = [[wanted[name][number] for name in names] for number in range(2)]
 
-        async def act(connection: Statements) -> Mapping[HeldName, Granted]:
+        async def act(connection: Statements) -> Mapping[HeldName, HoldingGranted]:
             if locks:
                 await connection.execute(_LOCK, locks)
             rows = await connection.fetch(_ASK, self._node(), *columns, *amounts)
-            return {HeldName(*tuple(row)[:3]): Granted(row[3], row[4]) for row in rows}
+            return {HeldName(*tuple(row)[:3]): HoldingGranted(row[3], row[4]) for row in rows}
 
-        found: Mapping[HeldName, Granted] = await self._database.transact(act)
+        found: Mapping[HeldName, HoldingGranted] = await self._database.transact(act)
         return found
 
-    async def standing(self) -> Mapping[HeldName, Granted]:
-        async def act(connection: Statements) -> dict[HeldName, Granted]:
+    async def standing(self) -> Mapping[HeldName, HoldingGranted]:
+        async def act(connection: Statements) -> dict[HeldName, HoldingGranted]:
             await connection.execute(_OF_DEAD)
             rows = await connection.fetch(_STANDING, self._node())
-            return {HeldName(*tuple(row)[:3]): Granted(row[3], row[4]) for row in rows}
+            return {HeldName(*tuple(row)[:3]): HoldingGranted(row[3], row[4]) for row in rows}
 
-        found: dict[HeldName, Granted] = await self._database.transact(act)
+        found: dict[HeldName, HoldingGranted] = await self._database.transact(act)
         return found
 
     async def stored(self, names: Collection[UseName]) -> Mapping[UseName, OwnerTotal]:
@@ -149,7 +149,7 @@ class PostgresqlHeld:
 
         await self._database.transact(act)
 
-    async def say(self, held: Mapping[UseName, Spent]) -> None:
+    async def say(self, held: Mapping[UseName, BudgetHolding]) -> None:
         async def act(connection: Statements) -> None:
             await self._put(connection, held)
             await connection.execute(_NOTHING_HELD, self._node())
@@ -164,7 +164,7 @@ class PostgresqlHeld:
         )
         return found
 
-    async def _put(self, connection: Statements, held: Mapping[UseName, Spent]) -> None:
+    async def _put(self, connection: Statements, held: Mapping[UseName, BudgetHolding]) -> None:
         rows = [
             (*name, what, amount)
             for name, spent in sorted(held.items())
@@ -180,14 +180,16 @@ class PostgresqlHeld:
             today = await _spent(connection, name, day, day)
             before = await self._spent_before(connection, name, first_day, day)
             held = await connection.fetchrow(_HELD_BACK, self._node(), *name)
-            month = Spent(today.cost + before.cost, today.tokens + before.tokens)
-            found[name] = BudgetStanding(today, month, Spent(*held))
+            month = BudgetHolding(today.cost + before.cost, today.tokens + before.tokens)
+            found[name] = BudgetStanding(today, month, BudgetHolding(*held))
         return found
 
-    async def _spent_before(self, connection: Statements, name: UseName, first_day: int, day: int) -> Spent:
+    async def _spent_before(
+        self, connection: Statements, name: UseName, first_day: int, day: int
+    ) -> BudgetHolding:
         """What was used of the month before today, which hardly changes any more."""
         if day == first_day:
-            return Spent()
+            return BudgetHolding()
         now, known = time.monotonic(), self._earlier.get((name, first_day, day))
         if known is not None and now - known[0] < EARLIER_SECONDS:
             return known[1]
@@ -198,6 +200,6 @@ class PostgresqlHeld:
         return found
 
 
-async def _spent(connection: Statements, name: UseName, from_day: int, to_day: int) -> Spent:
+async def _spent(connection: Statements, name: UseName, from_day: int, to_day: int) -> BudgetHolding:
     query = _SPENT.format(tokens=_TOKENS, whose=_WHOSE[name[0]])
-    return Spent(*await connection.fetchrow(query, from_day, to_day, name[1]))
+    return BudgetHolding(*await connection.fetchrow(query, from_day, to_day, name[1]))

@@ -143,9 +143,9 @@ class PostgresqlWriter:
             return
         self._end = StoreFailed(words)
         waiting = self._grouping.empty()
+        self._on_end(words)  # first: nothing of what is refused now may be shown
         refuse(waiting.calls, list(waiting.events), self._end)
         self._wake.set()
-        self._on_end(words)
 
     # -- the task -----------------------------------------------------------------------------------------
 

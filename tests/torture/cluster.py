@@ -1,0 +1,323 @@
+"""The campaign with several gateways on one PostgreSQL: one after the other is killed with -9, or stands
+still for a while; meanwhile people send each request to any of them. Then every history is checked, and
+that no worker is left.
+
+`python -m tests.torture.cluster --kills 100 --pauses 300` is the long form. `--without-fence` proves that
+the checkers see something: there gateways write although another one has taken their sessions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import math
+import os
+import pathlib
+import re
+import signal
+import sys
+import tempfile
+import time
+from typing import Any, Final
+
+import psutil
+from msgspec import Struct, field
+
+from tests.history import History, table
+from tests.nodes import LEASE_SECONDS, Nodes, running_nodes
+from tests.shared import crowding
+from tests.torture.campaign import CHECKS_AT_ONCE, CONFIG, SETTLE_SECONDS
+from tests.torture.clients import Broken, Talker, World, read_log
+
+PAUSE_SECONDS: Final = (0.1, 10.0)
+"""How long a gateway stands still: many fall near the lease, as the logarithm is drawn evenly."""
+DOWN_SECONDS: Final = (0.0, 2.5)
+"""How long a killed gateway is away: less than a lease, or more."""
+QUIET_SECONDS: Final = (0.2, 1.5)
+"""Between two faults."""
+BACK_SECONDS: Final = 30.0
+"""How long one that stood still may take until it serves again, or ends."""
+GONE_SECONDS: Final = LEASE_SECONDS + 1.0
+"""How long workers may outlive a killed gateway, or live on beside their successor."""
+
+
+UNFENCED: Final = """
+import gateway.stores.postgresql.appending as appending
+appending.ALIVE = "alive AS (SELECT $1::bigint AS id)"
+mine = " AND sessions.generation = f.generation AND sessions.node = $1"
+there = "SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE"
+for name in ("_PUT", "_FENCE"):
+    text = getattr(appending, name)
+    text = text.replace(mine, " AND $1::bigint = $1").replace(there, "SELECT $1::bigint AS id")
+    setattr(appending, name, text)
+"""
+"""What a gateway without the fence begins with."""
+
+
+def without_fence(directory: pathlib.Path) -> dict[str, str]:
+    """The environment of gateways that write whatever another one has taken from them."""
+    (directory / "sitecustomize.py").write_text(UNFENCED)
+    return {"PYTHONPATH": str(directory)}
+
+
+class NodeFigures(Struct):
+    """What was done to the gateways, and how they stood it."""
+
+    kills: int = 0
+    pauses: int = 0
+    ended: int = 0
+    """Gateways that ended after they had stood still, because their place was taken."""
+    back: list[float] = field(default_factory=list)
+    """Seconds from the end of a pause until it serves again."""
+    gone: list[float] = field(default_factory=list)
+    exit_codes: list[int] = field(default_factory=list)
+    seconds: float = 0
+
+
+class ClusterCampaign:
+    """One run. `run` returns when every history is checked; `history` and `figures` say how it went."""
+
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        nodes: int = 3,
+        kills: int,
+        pauses: int,
+        sessions: int,
+        seconds: float,
+        seed: int,
+        environ: dict[str, str] | None = None,
+    ) -> None:
+        self.figures = NodeFigures()
+        self._directory = directory
+        self._count = nodes
+        self._kills = kills
+        self._pauses = pauses
+        self._talkers = sessions
+        self._seconds = seconds
+        self._environ = environ or {}
+        self._world = World(seed=seed)
+        self._random = self._world.random
+        self._watches: set[asyncio.Task[None]] = set()
+
+    @property
+    def history(self) -> History:
+        return self._world.history
+
+    async def run(self) -> None:
+        """Hurts one gateway after the other until the faults or the seconds are used up, then checks."""
+        began = time.monotonic()
+        try:
+            nodes = running_nodes(self._directory, self._count, config=CONFIG, environ=self._environ)
+            async with nodes as running, asyncio.TaskGroup() as tasks:
+                self._up(running)
+                talking = [
+                    tasks.create_task(Talker(self._world, number).run(), name=f"talker {number}")
+                    for number in range(self._talkers)
+                ]
+                while self._are_left and time.monotonic() - began < self._seconds:
+                    await self._world.pause(*QUIET_SECONDS)
+                    await self._one_fault(running)
+                self._world.is_stopping = True
+                await asyncio.wait(talking, timeout=SETTLE_SECONDS * crowding())
+                await self._check_all(running)
+                await self._end(running)
+        finally:
+            await asyncio.gather(*self._watches)
+            await self._world.close()
+            self.figures.seconds = time.monotonic() - began
+
+    @property
+    def _are_left(self) -> bool:
+        return self.figures.kills < self._kills or self.figures.pauses < self._pauses
+
+    def _up(self, nodes: Nodes, *, but: int = -1) -> None:
+        self._world.came_up(*(nodes[index].url for index in nodes.indexes if index != but))
+
+    # -- faults -------------------------------------------------------------------------------------------
+
+    async def _one_fault(self, nodes: Nodes) -> None:
+        index = self._random.choice(nodes.indexes)
+        kills, pauses = self._kills - self.figures.kills, self._pauses - self.figures.pauses
+        if self._random.random() * (kills + pauses) < kills:
+            await self._kill(nodes, index)
+        else:
+            await self._pause(nodes, index)
+        self._up(nodes)
+
+    async def _kill(self, nodes: Nodes, index: int) -> None:
+        self.figures.kills += 1
+        family = _descendants(nodes[index].pid)
+        await nodes.kill(index)
+        self._up(nodes)
+        self._watch(family, f"after the kill of {nodes.name(index)}")
+        await self._world.pause(*DOWN_SECONDS)
+        await nodes.start(index)
+
+    async def _pause(self, nodes: Nodes, index: int) -> None:
+        """It stands still; if that was too long, it serves anew, or ends with words and is started again."""
+        self.figures.pauses += 1
+        low, high = map(math.log, PAUSE_SECONDS)
+        seconds = math.exp(self._random.uniform(low, high))
+        gateway = nodes[index]
+        family = _descendants(gateway.pid)
+        self._up(nodes, but=index)
+        async with nodes.paused(index):
+            self._up(nodes, but=index)  # what it showed last may not have reached the disk
+            await asyncio.sleep(seconds)
+            if seconds > 2 * GONE_SECONDS:  # its sessions are elsewhere: no worker of it may run
+                self._watch(
+                    family, f"of {nodes.name(index)}, which stood still for {seconds:.1f} s", rests=True
+                )
+        began = time.monotonic()
+        while time.monotonic() - began < BACK_SECONDS * crowding():
+            if gateway.process.returncode is not None:
+                self.figures.ended += 1
+                await nodes.stop(index)
+                await nodes.start(index)
+                break
+            if await self._is_ready(gateway.url):
+                break
+            await asyncio.sleep(0.05)
+        else:
+            self.history.hung(
+                "", f"{nodes.name(index)} did not serve {BACK_SECONDS:g} s after it had stood still"
+            )
+        self.figures.back.append(time.monotonic() - began)
+
+    async def _is_ready(self, url: str) -> bool:
+        with contextlib.suppress(*Broken):
+            return await self._world.status(f"{url}/readyz") == 200
+        return False
+
+    def _watch(self, family: list[psutil.Process], words: str, *, rests: bool = False) -> None:
+        watch = asyncio.create_task(self._until_gone(family, words, rests=rests), name="watch")
+        self._watches.add(watch)
+        watch.add_done_callback(self._watches.discard)
+
+    async def _until_gone(self, family: list[psutil.Process], words: str, *, rests: bool) -> None:
+        """Processes end in time; or rest, if they may be continued (`rests`)."""
+        began = time.monotonic()
+        while left := [each for each in family if _runs(each, rests=rests)]:
+            if time.monotonic() - began > GONE_SECONDS * crowding():
+                for each in left:
+                    self.history.process("orphan", f"process {each.pid} {words}")
+                return
+            await asyncio.sleep(0.02)
+        self.figures.gone.append(time.monotonic() - began)
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    async def _check_all(self, nodes: Nodes) -> None:
+        self._up(nodes)
+        queue = asyncio.Queue[str]()
+        for session in self.history.sessions():
+            queue.put_nowait(session)
+        await asyncio.gather(*(self._check(queue) for _ in range(CHECKS_AT_ONCE)))
+
+    async def _check(self, queue: asyncio.Queue[str]) -> None:
+        while not queue.empty():
+            session = queue.get_nowait()
+            try:
+                async with asyncio.timeout(SETTLE_SECONDS * crowding()):
+                    state = await Talker(self._world, 0).settle(session)
+                    reader = await read_log(self._world, session, upto=state["seq"])
+            except TimeoutError:
+                self.history.hung(session, "could not be read at the end")
+                continue
+            self.history.close(session, reader, state)
+
+    async def _end(self, nodes: Nodes) -> None:
+        """In order, one after the other: no worker is left."""
+        self._world.went_down()
+        for index in nodes.indexes:
+            family = _descendants(nodes[index].pid)
+            self.figures.exit_codes.append(await nodes.stop(index, signal.SIGTERM))
+            for process in family:
+                if _runs(process):
+                    self.history.process("orphan", f"process {process.pid} after SIGTERM")
+
+    def table(self) -> str:
+        """The figures, printed."""
+        figures = self.figures
+        rows: list[tuple[str, Any]] = [
+            ("gateways", self._count),
+            ("lease, s", LEASE_SECONDS),
+            ("gateway kill -9", figures.kills),
+            ("gateway SIGSTOP, 0.1 to 10 s", figures.pauses),
+            ("of them ended by themselves", figures.ended),
+            ("serves again after a pause, p50 s", _middle(figures.back)),
+            ("serves again after a pause, max s", _worst(figures.back)),
+            ("processes gone or at rest, max s", _worst(figures.gone)),
+            ("exit codes after SIGTERM", figures.exit_codes),
+            ("sessions", len(self.history.sessions())),
+            ("seconds", round(figures.seconds)),
+            ("processors", os.cpu_count()),
+        ]
+        return table(self.history, rows)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def _runs(process: psutil.Process, *, rests: bool = False) -> bool:
+    resting = (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED) if rests else (psutil.STATUS_ZOMBIE,)
+    with contextlib.suppress(psutil.Error):
+        return bool(process.is_running() and process.status() not in resting)
+    return False
+
+
+def main() -> int:
+    """Runs a campaign; exit code 1 where anything broke."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture.cluster")
+    parser.add_argument("--nodes", type=int, default=3, help="gateways (3)")
+    parser.add_argument("--kills", type=int, default=100, help="kill -9 of a gateway (100)")
+    parser.add_argument("--pauses", type=int, default=300, help="SIGSTOP of a gateway (300)")
+    parser.add_argument("--sessions", type=int, default=12, help="people who talk at once (12)")
+    parser.add_argument("--seconds", type=float, default=3600, help="at most so long (3600)")
+    parser.add_argument("--seed", type=int, default=1, help="of everything random (1)")
+    parser.add_argument(
+        "--without-fence", action="store_true", help="the proof that the checkers see something"
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="cluster-") as name:
+        directory = pathlib.Path(name)
+        directory.chmod(0o755)
+        campaign = asyncio.run(_run(directory, options))
+        lines = [line for path in directory.glob("*/gateway.log") for line in path.read_text().splitlines()]
+    complaints = [line for line in lines if re.search(r"Traceback|CRITICAL", line)]
+    text = f"{campaign.table()}\n\n{campaign.history.words()}\n\ncomplaints in the logs: {len(complaints)}"
+    print("\n".join((text, *complaints[-20:])))  # noqa: T201 - the figures are for a person
+    return 0 if campaign.history.is_clean else 1
+
+
+async def _run(directory: pathlib.Path, options: argparse.Namespace) -> ClusterCampaign:
+    campaign = ClusterCampaign(
+        directory,
+        nodes=options.nodes,
+        kills=options.kills,
+        pauses=options.pauses,
+        sessions=options.sessions,
+        seconds=options.seconds,
+        seed=options.seed,
+        environ=without_fence(directory) if options.without_fence else {},
+    )
+    await campaign.run()
+    return campaign
+
+
+def _middle(values: list[float]) -> str:
+    return f"{sorted(values)[len(values) // 2]:.2f}" if values else "-"
+
+
+def _worst(values: list[float]) -> str:
+    return f"{max(values):.2f}" if values else "-"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

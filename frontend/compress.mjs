@@ -7,7 +7,7 @@ const PACKED = /\.(?:br|gz)$/;
 /** Less than this fits into a packet anyway. */
 const LEAST = 1_000;
 /** More than this is kept compressed alone. */
-const ALONE = 100_000;
+const ALONE = 60_000;
 /** And more than this only in the coding that browsers take without TLS, too. */
 const MOST = 1_000_000;
 

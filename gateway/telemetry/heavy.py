@@ -9,7 +9,7 @@ else:
     aiohttp = lazily("aiohttp")
 
 They are aiohttp and yarl (calls to providers, issuers, MCP servers, servers in workers), PyJWT (tokens),
-cryptography (certificates for workers, keys of people) and argon2 (passwords of a shop's staff). A test holds
+cryptography (certificates for workers, keys of people) and argon2 (passwords of staff). A test holds
 the list.
 """
 

@@ -187,7 +187,7 @@ BELOW = "/assistant"
 async def caddy_below(directory: pathlib.Path, gateway: str) -> AsyncIterator[str]:
     """Caddy with its file as its comment says for a path."""
     async with caddy(
-        directory, gateway, text=_with_the_example(CADDYFILE.read_text(), "import gateway")
+        directory, gateway, text=_with_the_example(CADDYFILE.read_text(), "import {$PROXY:gateway}")
     ) as url:
         yield url + BELOW
 

@@ -240,7 +240,7 @@ async def test_what_was_searched_is_in_no_log(gateway: RunningGateway) -> None:
 
 @pytest.mark.asyncio(loop_scope="function")
 async def test_the_sdk_is_loaded_by_the_first_request_alone(tmp_path: pathlib.Path) -> None:
-    async with running_gateway(tmp_path) as running:
+    async with running_gateway(tmp_path, prefix=("env",)) as running:
         before = psutil.Process(running.pid).memory_info().rss
         assert not _maps_pydantic(running.pid)
         await result(running.http, message("tools/list"))

@@ -145,6 +145,7 @@ def as_then(body: Any, version: str) -> Any:
     if "is_processing" in body:  # an answer without a word was in State
         body = {**body, "messages": [one for one in body["messages"] if one["content"]]}
     body = {name: one for name, one in body.items() if name not in NEW_IN_LISTS}
+    body.pop("may_command", None)  # who a caller is said nothing of commands
     if isinstance(body.get("sessions"), list):
         rows = [{n: row[n] for n in row if n not in NEW_IN_LISTS} for row in body["sessions"]]
         body = {**body, "sessions": rows}

@@ -48,7 +48,7 @@ async def migrate(connection: Any, packages: Sequence[Migrations], *, is_copying
 
 
 def named(packages: Sequence[Migrations]) -> str:
-    """Which tables a program with these applications knows: `core 4, shop 2`."""
+    """Which tables a program with these applications knows: `core 4, notes 2`."""
     folders = [(CORE.package, CORE.directory), *((one.package, one.directory / FOLDER) for one in packages)]
     found = ((name, numbered(folder) if folder.is_dir() else []) for name, folder in folders)
     return ", ".join(f"{name} {scripts[-1][0]}" for name, scripts in found if scripts)

@@ -267,7 +267,7 @@ class StateFollower(_Follower):
     def take(self, frame: dict[str, str], life: int) -> None:
         if "data" in frame:
             now, state = time.monotonic(), json.loads(frame["data"])
-            history = self._world.history
+            history, life = self._world.history, self._world.life  # a connection may outlive a gateway
             history.saw_state(self.session, state, chain="stream", life=life, began=now, ended=now)
 
 

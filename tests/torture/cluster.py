@@ -32,6 +32,8 @@ from tests.torture.clients import Broken, Talker, World, read_log
 
 PAUSE_SECONDS: Final = (0.1, 10.0)
 """How long a gateway stands still: many fall near the lease, as the logarithm is drawn evenly."""
+ARRIVED_SECONDS: Final = 0.5
+"""What a gateway sent before it stood still has come by then, and no other one has its sessions yet."""
 DOWN_SECONDS: Final = (0.0, 2.5)
 """How long a killed gateway is away: less than a lease, or more."""
 QUIET_SECONDS: Final = (0.2, 1.5)
@@ -165,8 +167,9 @@ class ClusterCampaign:
         family = _descendants(gateway.pid)
         self._up(nodes, but=index)
         async with nodes.paused(index):
+            await asyncio.sleep(min(seconds, ARRIVED_SECONDS))
             self._up(nodes, but=index)  # what it showed last may not have reached the disk
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(max(0.0, seconds - ARRIVED_SECONDS))
             if seconds > 2 * GONE_SECONDS:  # its sessions are elsewhere: no worker of it may run
                 self._watch(
                     family, f"of {nodes.name(index)}, which stood still for {seconds:.1f} s", rests=True

@@ -109,6 +109,25 @@ async def _ask(gateway: RunningGateway, waits: list[float]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def test_a_stream_of_a_session_that_moves_is_no_error(tmp_path: pathlib.Path) -> None:
+    those = agents()
+    async with running_gateway(tmp_path, config=CONFIG, agents=those) as old:
+        await old.post("/api/sessions", {"session_id": "idle", "agent": "quick"}, status=201)
+        await old.chat("idle", "hello")
+        follower = Follower(old, "idle")
+        following = asyncio.create_task(follower.run(through="session_deleted"))
+
+        async def is_connected(times: int) -> bool:
+            return follower.connections >= times and bool(follower.seen)
+
+        await eventually(lambda: is_connected(1))
+        async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=those) as new:
+            assert await soon(old.process.wait(), 20) == 0
+            await eventually(lambda: is_connected(2))
+            following.cancel()
+            assert " ERROR " not in new.log()
+
+
 async def test_nobody_to_take_over_from_is_an_ordinary_start(tmp_path: pathlib.Path) -> None:
     those = agents()
     async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=those) as gateway:

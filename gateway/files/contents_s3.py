@@ -146,9 +146,9 @@ class S3Contents:
     def keep(self, key: str, digests: set[bytes]) -> None:
         self.forget(key)
         self._delete(key, [one for one in self._there(key) if one not in digests])
-        self._known.pop(key, None)
 
     def _delete(self, key: str, digests: list[bytes]) -> None:
+        self._known.pop(key, None)  # also if only a part of it is done, or nobody hears that it was
         with _worded():
             for first in range(0, len(digests), DELETED_AT_ONCE):
                 some = digests[first : first + DELETED_AT_ONCE]
@@ -167,7 +167,6 @@ class S3Contents:
     def remove(self, key: str) -> None:
         self.forget(key)
         self._delete(key, list(self._there(key)))
-        self._known.pop(key, None)
 
     def forget(self, key: str) -> None:
         self._waiting.pop(key, None)

@@ -21,8 +21,8 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from gateway.files.blobs import unpacked
-from gateway.files.contents import BATCH_BYTES, PART_BYTES, pack
+from gateway.files.blobs import pack, unpacked
+from gateway.files.contents import BATCH_BYTES, PART_BYTES
 
 T = TypeVar("T")
 

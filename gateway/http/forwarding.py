@@ -42,6 +42,7 @@ from gateway.egress.node_http import (
     NodeUnreachable,
 )
 from gateway.errors import GatewayError, OutcomeUnknown, SessionElsewhere
+from gateway.http.event_stream import HEARTBEAT_SECONDS
 from gateway.http.frames import FrameSplitter
 from gateway.http.operation import json_response
 from gateway.http.passing import (
@@ -74,9 +75,8 @@ MOVED_PAUSES: Final = (0.0, 0.25, 1.0)
 STREAM_PAUSE: Final = 0.25
 STREAM_SECONDS: Final = 60.0
 """How long a stream that nobody can serve asks for somebody."""
-HEARTBEAT_SECONDS: Final = 10.0
 SILENT_SECONDS: Final = 35.0
-"""Streams say something every ten seconds: a gateway that has not for so long is asked for again."""
+"""Streams say something every HEARTBEAT_SECONDS: a gateway that has not for so long is asked for again."""
 LOOK_SECONDS: Final = 1.0
 _NO_STREAM: Final = "reach_port"
 """The operation whose streams are an agent's own: nobody knows how to go on with them."""

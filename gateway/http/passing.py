@@ -13,6 +13,7 @@ from urllib.parse import quote_from_bytes
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.http.event_stream import HEARTBEAT
 from gateway.http.frames import FrameSplitter, id_in
 from gateway.http.scope import Line
 
@@ -20,7 +21,6 @@ KEPT_BYTES: Final = 1024 * 1024
 """Of a body that a handler reads: with so much of it the request can be sent on, and sent again."""
 EVENT_STREAM: Final = b"text/event-stream"
 _END: Final = b"\n\n"
-_HEARTBEAT: Final = b": \n\n"
 _HOPS: Final = frozenset(
     {
         *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"),
@@ -196,7 +196,7 @@ class Answering:
         now = asyncio.get_running_loop().time()
         if now - self._beat_at >= every and self._line is not None and self.is_whole and not self.is_over:
             self._beat_at = now
-            self._line.write_now(_HEARTBEAT)
+            self._line.write_now(HEARTBEAT)
 
     async def end(self) -> None:
         """Ends the answer properly."""

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from gateway.stores.credential_rows import KEY, USE, key_of, key_row, share_of, use_rows, uses_of
+from gateway.stores.credential_rows import KEPT, KEY, USE, key_of, key_row, share_of, use_rows, uses_of
 from gateway.stores.credentials import ApiKey, Share, SharedSession
 from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.postgresql import changes
-from gateway.stores.postgresql.statements import changed, numbered, replaced
+from gateway.stores.postgresql.statements import changed, numbered
 from gateway.stores.usage import DayUse, UseName
 from worker.foreign import LARGEST
 
 _KEYS: Final = f"SELECT {', '.join(KEY)} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - literals
-_CHANGED: Final = [name for name in KEY if name not in ("id", "revoked_at", "last_used_at")]
-_PUT_KEY: Final = (
-    f"INSERT INTO api_keys AS k ({', '.join(KEY)}) VALUES ({numbered(len(KEY))})"  # noqa: S608 - literals
-    f" ON CONFLICT (id) DO UPDATE SET {replaced(_CHANGED)}, revoked_at = coalesce(k.revoked_at,"
-    " excluded.revoked_at), last_used_at = greatest(k.last_used_at, excluded.last_used_at)"
-)
-"""Whoever writes an older copy of a key brings no revoked one back."""
+_PUT_KEY: Final = f"INSERT INTO api_keys ({', '.join(KEY)}) VALUES ({numbered(len(KEY))}) {KEPT}"  # noqa: S608 - literals
 _KEY_OF_ID: Final = f"SELECT {', '.join(KEY)} FROM api_keys WHERE id = $1"  # noqa: S608 - literals
 _USE_KEYS: Final = (
     "UPDATE api_keys AS k SET last_used_at = greatest(k.last_used_at, u.at)"

@@ -67,11 +67,7 @@ class PostgresqlCredentials:
         return [key_of(row) for row in await self._database.query(lambda c: c.fetch(_KEYS))]
 
     async def put_key(self, key: ApiKey) -> None:
-        async def act(connection: Statements) -> None:
-            await connection.execute(_PUT_KEY, *key_row(key))
-            await changes.note(connection, "keys")
-
-        await self._database.transact(act)
+        await changes.change(self._database, "keys", _PUT_KEY, *key_row(key))
 
     async def find_key(self, key_id: str) -> ApiKey | None:
         row = await self._database.query(lambda c: c.fetchrow(_KEY_OF_ID, key_id))
@@ -119,11 +115,7 @@ class PostgresqlCredentials:
         return {row[0]: row[1] for row in rows}
 
     async def revoke(self, owner: str, at: int) -> None:
-        async def act(connection: Statements) -> None:
-            await connection.execute(_REVOKE, owner, at)
-            await changes.note(connection, "revocations")
-
-        await self._database.transact(act)
+        await changes.change(self._database, "revocations", _REVOKE, owner, at)
 
     async def use_once(self, token_id: str, *, expires_at: int) -> bool:
         tag = await self._database.transact(lambda c: c.execute(_USE_ONCE, token_id, expires_at))

@@ -154,20 +154,26 @@ class Quotas:
         for day, used in list(self._days.items()):
             if not used.unsaid:
                 continue
-            said, used.unsaid = used.unsaid, {}
             try:
-                await self._store.add_uses(day, said)
                 if not used.is_restored:
                     await self._restore(day)
+                await self._say_uses(day, used)
             except GatewayError as error:
-                for name, use in said.items():
-                    used.unsaid[name] = use.plus(used.unsaid.get(name, DayUse()))
                 log.warning("what was used is not kept for now: %s", error)
                 return
         try:
             await self._store.forget(before_day=self._time.ms() // DAY_MILLISECONDS - KEPT_DAYS)
         except GatewayError as error:
             log.warning("what was used long ago is not forgotten for now: %s", error)
+
+    async def _say_uses(self, day: int, used: UsedDay) -> None:
+        said, used.unsaid = used.unsaid, {}
+        try:
+            await self._store.add_uses(day, said)
+        except GatewayError:
+            for name, use in said.items():
+                used.unsaid[name] = use.plus(used.unsaid.get(name, DayUse()))
+            raise
 
     async def _restore(self, day: int) -> None:
         """Takes what is stored of a day for what was used, besides what is not stored yet. Raises

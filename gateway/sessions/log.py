@@ -419,7 +419,7 @@ class EventLog(Sink):
         self._commits.clear()
         self._held.clear()
         self._open.clear()
-        self.open_bytes = 0
+        self._owe(-self.open_bytes)
         self.committed(self._kept)
         self._on_fenced()
 

@@ -13,6 +13,17 @@ from gateway.stores.usage import DayUse, UseName
 
 KEY: Final = ApiKey.__struct_fields__
 """Columns of a key."""
+_REPLACED: Final = ", ".join(
+    f"{name} = excluded.{name}" for name in KEY if name not in ("id", "revoked_at", "last_used_at")
+)
+# What follows an INSERT is made of literals of this module.
+KEPT: Final = (
+    f"ON CONFLICT (id) DO UPDATE SET {_REPLACED},"
+    " revoked_at = coalesce(api_keys.revoked_at, excluded.revoked_at),"
+    " last_used_at = CASE WHEN api_keys.last_used_at > excluded.last_used_at THEN api_keys.last_used_at"
+    " ELSE coalesce(excluded.last_used_at, api_keys.last_used_at) END"
+)
+"""Whoever writes an older copy of a key brings no revoked one back."""
 _AMOUNTS: Final = DayUse.__struct_fields__
 USE: Final = ("scope", "name", "day", *_AMOUNTS)
 """Columns of what was used."""

@@ -40,6 +40,18 @@ async def test_keys_are_kept_and_replaced(store: Store) -> None:
     }
 
 
+async def test_an_older_copy_of_a_key_brings_no_revoked_one_back(store: Store) -> None:
+    used = msgspec.structs.replace(key(), last_used_at=6)
+    await store.credentials.put_key(used)
+    await store.credentials.put_key(msgspec.structs.replace(used, revoked_at=7))
+    await store.credentials.put_key(msgspec.structs.replace(key(), revoked_at=9, last_used_at=5))
+    await store.credentials.put_key(key())
+    assert await store.credentials.keys() == [msgspec.structs.replace(used, revoked_at=7)]
+    await store.credentials.put_key(key("other"))
+    await store.credentials.put_key(msgspec.structs.replace(key("other"), last_used_at=3))
+    assert await store.credentials.find_key("other") == msgspec.structs.replace(key("other"), last_used_at=3)
+
+
 async def test_a_share_leads_to_its_session_until_it_is_deleted(store: Store) -> None:
     await with_session(store)
     await store.credentials.put_share(share())

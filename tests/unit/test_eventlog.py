@@ -326,6 +326,10 @@ async def test_a_log_waits_for_the_disk_with_its_share_once_all_together_have_to
     assert tails.open_bytes == 0, "what a closed log still owes keeps nobody waiting"
     store.commit()
     assert tails.open_bytes == 0
+    small.append(text("e"))
+    small.fence()
+    small.close()
+    assert tails.open_bytes == 0, "nor does what a log owed whose session another gateway has"
 
 
 def test_an_event_that_was_seen_is_kept_once() -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 from gateway.auth.quotas import Nearly, Quotas
 from gateway.config.tables import Config, Quota, QuotasConfig, SessionQuota, TenantConfig
-from gateway.errors import BudgetReached, QuotaExceeded
+from gateway.errors import BudgetReached, QuotaExceeded, StoreFailed
 from gateway.events.facts import QuotaUse
 from gateway.models.budgets import Amount
 from gateway.principal import Account
 from gateway.stores.contract import OwnerTotal
 from gateway.stores.memory.credentials import MemoryUsage
-from gateway.stores.usage import DayUse
+from gateway.stores.usage import DayUse, UseName
 from tests.meters import budgets_of
 
 DAY_MS = 24 * 3600 * 1000
@@ -205,6 +206,39 @@ async def test_sums_of_what_agents_say_can_always_be_kept() -> None:
     await world.quotas.keep()
     [use, *_] = (await world.store.uses(100)).values()
     assert use.cpu_ms == use.memory_mb_seconds == 2**53
+
+
+class Troubled(MemoryUsage):
+    """Refuses what it is told to, once."""
+
+    refuses = ""
+
+    async def uses(self, day: int, names: Collection[UseName] | None = None) -> dict[UseName, DayUse]:
+        self._refuse("uses")
+        return await super().uses(day, names)
+
+    async def add_uses(self, day: int, uses: dict[UseName, DayUse]) -> None:
+        self._refuse("add_uses")
+        await super().add_uses(day, uses)
+
+    def _refuse(self, what: str) -> None:
+        if self.refuses == what:
+            self.refuses = ""
+            raise StoreFailed
+
+
+@pytest.mark.parametrize("refused", ["uses", "add_uses"])
+async def test_what_was_used_is_kept_once_though_the_store_refuses_something(refused: str) -> None:
+    store = Troubled()
+    for seen in (1, 2):
+        world = World(store)
+        world.message(ALICE)
+        store.refuses = refused
+        await world.quotas.keep()
+        world.message(ALICE)
+        await world.quotas.keep()
+        assert world.quotas.of_tenant("acme")[0].messages == 2 * seen
+        assert (await store.uses(100))["tenant", "acme"].messages == 2 * seen
 
 
 def test_tokens_are_the_ledgers_to_count() -> None:

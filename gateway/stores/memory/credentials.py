@@ -24,7 +24,12 @@ class MemoryCredentials:
         return list(self._keys.values())
 
     async def put_key(self, key: ApiKey) -> None:
-        self._keys[key.id] = key
+        known = self._keys.get(key.id, key)
+        self._keys[key.id] = msgspec.structs.replace(
+            key,
+            revoked_at=known.revoked_at or key.revoked_at,
+            last_used_at=max(known.last_used_at or 0, key.last_used_at or 0) or None,
+        )
 
     async def find_key(self, key_id: str) -> ApiKey | None:
         return self._keys.get(key_id)

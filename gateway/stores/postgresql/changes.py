@@ -20,6 +20,16 @@ async def note(connection: Statements, kind: ChangeKind) -> None:
     await connection.execute(_NOTE, kind)
 
 
+async def change(database: PostgresqlDatabase, kind: ChangeKind, statement: str, *values: object) -> None:
+    """Runs a statement that changes something of this kind."""
+
+    async def act(connection: Statements) -> None:
+        await connection.execute(statement, *values)
+        await note(connection, kind)
+
+    await database.transact(act)
+
+
 class PostgresqlChanges:
     """See the module."""
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from gateway.stores.credential_rows import KEY, USE, key_of, key_row, share_of, use_rows, uses_of
+from gateway.stores.credential_rows import KEPT, KEY, USE, key_of, key_row, share_of, use_rows, uses_of
 from gateway.stores.credentials import ApiKey, Share, SharedSession
 from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.postgresql import changes
-from gateway.stores.postgresql.statements import changed, numbered, replaced
+from gateway.stores.postgresql.statements import changed, numbered
 from gateway.stores.usage import DayUse, UseName
 from worker.foreign import LARGEST
 
 _KEYS: Final = f"SELECT {', '.join(KEY)} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - literals
-_CHANGED: Final = [name for name in KEY if name not in ("id", "revoked_at", "last_used_at")]
-_PUT_KEY: Final = (
-    f"INSERT INTO api_keys AS k ({', '.join(KEY)}) VALUES ({numbered(len(KEY))})"  # noqa: S608 - literals
-    f" ON CONFLICT (id) DO UPDATE SET {replaced(_CHANGED)}, revoked_at = coalesce(k.revoked_at,"
-    " excluded.revoked_at), last_used_at = greatest(k.last_used_at, excluded.last_used_at)"
-)
-"""Whoever writes an older copy of a key brings no revoked one back."""
+_PUT_KEY: Final = f"INSERT INTO api_keys ({', '.join(KEY)}) VALUES ({numbered(len(KEY))}) {KEPT}"  # noqa: S608 - literals
 _KEY_OF_ID: Final = f"SELECT {', '.join(KEY)} FROM api_keys WHERE id = $1"  # noqa: S608 - literals
 _USE_KEYS: Final = (
     "UPDATE api_keys AS k SET last_used_at = greatest(k.last_used_at, u.at)"
@@ -73,11 +67,7 @@ class PostgresqlCredentials:
         return [key_of(row) for row in await self._database.query(lambda c: c.fetch(_KEYS))]
 
     async def put_key(self, key: ApiKey) -> None:
-        async def act(connection: Statements) -> None:
-            await connection.execute(_PUT_KEY, *key_row(key))
-            await changes.note(connection, "keys")
-
-        await self._database.transact(act)
+        await changes.change(self._database, "keys", _PUT_KEY, *key_row(key))
 
     async def find_key(self, key_id: str) -> ApiKey | None:
         row = await self._database.query(lambda c: c.fetchrow(_KEY_OF_ID, key_id))
@@ -125,11 +115,7 @@ class PostgresqlCredentials:
         return {row[0]: row[1] for row in rows}
 
     async def revoke(self, owner: str, at: int) -> None:
-        async def act(connection: Statements) -> None:
-            await connection.execute(_REVOKE, owner, at)
-            await changes.note(connection, "revocations")
-
-        await self._database.transact(act)
+        await changes.change(self._database, "revocations", _REVOKE, owner, at)
 
     async def use_once(self, token_id: str, *, expires_at: int) -> bool:
         tag = await self._database.transact(lambda c: c.execute(_USE_ONCE, token_id, expires_at))

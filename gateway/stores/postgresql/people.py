@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.stores.database import PostgresqlDatabase, Statements
+from gateway.stores.database import PostgresqlDatabase
 from gateway.stores.postgresql import changes
 
 
@@ -18,18 +18,8 @@ class PostgresqlPeople:
 
     async def disable(self, owner: str, at: int) -> None:
         statement = "INSERT INTO disabled_people (owner, at) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-
-        async def act(connection: Statements) -> None:
-            await connection.execute(statement, owner, at)
-            await changes.note(connection, "people")
-
-        await self._database.transact(act)
+        await changes.change(self._database, "people", statement, owner, at)
 
     async def enable(self, owner: str) -> None:
         statement = "DELETE FROM disabled_people WHERE owner = $1"
-
-        async def act(connection: Statements) -> None:
-            await connection.execute(statement, owner)
-            await changes.note(connection, "people")
-
-        await self._database.transact(act)
+        await changes.change(self._database, "people", statement, owner)

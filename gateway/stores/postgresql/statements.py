@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 
 def changed(tag: str) -> int:
     """How many rows a statement changed, by its tag, such as "DELETE 3" or "INSERT 0 1"."""
@@ -13,8 +11,3 @@ def changed(tag: str) -> int:
 def numbered(count: int) -> str:
     """So many parameters: `$1, $2`."""
     return ", ".join(f"${number}" for number in range(1, 1 + count))
-
-
-def replaced(columns: Iterable[str]) -> str:
-    """Of a row that is there already, what is set to what was to be inserted."""
-    return ", ".join(f"{name} = excluded.{name}" for name in columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.stores.database import PostgresqlDatabase, Statements
+from gateway.stores.database import PostgresqlDatabase
 from gateway.stores.postgresql import changes
 from gateway.stores.tenants import KeptTenant
 
@@ -28,9 +28,4 @@ class PostgresqlTenants:
 
     async def put(self, tenant: KeptTenant) -> None:
         values = (tenant.name, tenant.title, tenant.is_made, tenant.is_disabled)
-
-        async def act(connection: Statements) -> None:
-            await connection.execute(_PUT, *values)
-            await changes.note(connection, "tenants")
-
-        await self._database.transact(act)
+        await changes.change(self._database, "tenants", _PUT, *values)

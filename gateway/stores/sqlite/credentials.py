@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 
-from gateway.stores.credential_rows import KEY, USE, key_of, key_row, share_of, use_rows, uses_of
+from gateway.stores.credential_rows import KEPT, KEY, USE, key_of, key_row, share_of, use_rows, uses_of
 from gateway.stores.credentials import ApiKey, Share, SharedSession
 from gateway.stores.database import Database
 from gateway.stores.usage import DayUse, UseName
 from worker.foreign import LARGEST
 
 _KEYS = f"SELECT {', '.join(KEY)} FROM api_keys ORDER BY created_at, id"  # noqa: S608 - literals
-_PUT_KEY = f"INSERT OR REPLACE INTO api_keys ({', '.join(KEY)}) VALUES ({', '.join('?' * len(KEY))})"  # noqa: S608 - literals
+_PUT_KEY = f"INSERT INTO api_keys ({', '.join(KEY)}) VALUES ({', '.join('?' * len(KEY))}) {KEPT}"  # noqa: S608 - literals
 _USES = f"SELECT {', '.join(USE)} FROM usage WHERE day = ?"  # noqa: S608 - literals
 _ADDED = ", ".join(f"{name} = min({name} + excluded.{name}, {LARGEST})" for name in USE[3:])
 _ADD_USE = (

@@ -52,15 +52,16 @@ class Follower:
         while not any(kind == through for _, kind in self.seen):
             after = str(self.seen[-1][0]) if self.seen else "0"
             self.connections += 1
-            async with (
-                self._gateway.caller() as http,
-                open_stream(http, self._session, after=after) as stream,
-            ):
-                while (frame := await stream.next()) is not None:
-                    if frame.id is not None:
-                        self.seen.append((int(frame.id), frame.event))
-                    if frame.event == through:
-                        return
+            with contextlib.suppress(aiohttp.ClientPayloadError):  # a connection may be cut
+                await self._follow(after, through)
+
+    async def _follow(self, after: str, through: str) -> None:
+        async with self._gateway.caller() as http, open_stream(http, self._session, after=after) as stream:
+            while (frame := await stream.next()) is not None:
+                if frame.id is not None:
+                    self.seen.append((int(frame.id), frame.event))
+                if frame.event == through:
+                    return
 
 
 async def test_turns_that_run_go_on_and_everything_else_moves(tmp_path: pathlib.Path) -> None:

@@ -166,7 +166,7 @@ class Gateway:
         self.operations = self.own.operations(self.added.operations)
         refuse_taken(self.operations)
         self.sockets = self.added.sockets
-        self.nodes_door: NodesDoor | None = None
+        self._nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
         self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
         self.app = application(
@@ -180,10 +180,9 @@ class Gateway:
             tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
             check_place=_nothing if self.membership is None else self.membership.check,
-            layers=[self._forwarding] if config.cluster.url else [],
         )
         if config.cluster.url:
-            self.nodes_door = self._nodes_door()
+            self.meet_others()
         self.services.workers.door_routes[MCP_PATH] = through(self.app)
 
     @property
@@ -191,22 +190,19 @@ class Gateway:
         """The configuration as it is now."""
         return self.services.config
 
-    def meet_other(self) -> NodesDoor:
-        """Passes requests on, from now on, to the gateway of this data directory whose place it takes, or
-        that takes its own; the door for what that one passes on.
+    def meet_others(self) -> NodesDoor:
+        """Passes requests on, from now on, to the gateways of the same store, or to the one of this data
+        directory whose place it takes or that takes its own; the door for what they pass on.
         """
-        if self.nodes_door is None:
+        if self._nodes_door is None:
             self.app.put_inside(self._forwarding)
-            self.nodes_door = self._nodes_door()
-        return self.nodes_door
-
-    def _nodes_door(self) -> NodesDoor:
-        return NodesDoor(
-            self.app,
-            own=lambda: self.own_node(),
-            tickets=self.node_tickets,
-            is_standing=self._standing_elsewhere,
-        )
+            self._nodes_door = NodesDoor(
+                self.app,
+                own=lambda: self.own_node(),
+                tickets=self.node_tickets,
+                is_standing=self._standing_elsewhere,
+            )
+        return self._nodes_door
 
     def own_node(self) -> int:
         """What other gateways call this one: the id of its row where several share a store, else its

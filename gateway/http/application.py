@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -47,14 +48,16 @@ class GatewayApplication(Starlette):
     def put_inside(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
         """Has one more layer between the guard and the routes, for requests that come from now on."""
         if self.middleware_stack is None:
-            self.middleware_stack = self.build_middleware_stack()
-        assert isinstance(self.middleware_stack, Guard)  # noqa: S101 - the outermost
-        self.middleware_stack.put_inside(layer)
+            self.user_middleware.append(Middleware(layer))  # the innermost
+        else:
+            self._guard.put_inside(layer)
 
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = self.router
         for middleware, args, kwargs in reversed(self.user_middleware):
             app = middleware(app, *args, **kwargs)
+            if isinstance(app, Guard):
+                self._guard = app
         return app
 
 
@@ -70,10 +73,9 @@ def application(
     tokens: ModelTokens,
     monotonic: Callable[[], float],
     check_place: Callable[[], None],
-    layers: Sequence[Callable[[ASGIApp], ASGIApp]] = (),
 ) -> GatewayApplication:
     """The routes, the first that fits before the others, behind the guard. `check_place` raises if nothing
-    may be changed now. `layers` are between the guard and the routes.
+    may be changed now.
     """
     app = GatewayApplication()
     app.router = PathRouter(routes, lifespan=lambda _app: lifespan())
@@ -85,8 +87,6 @@ def application(
         monotonic=monotonic,
         on_refused=lambda: metrics.rejections.labels("address_requests_per_second").inc(),
     )
-    for layer in layers:
-        app.add_middleware(layer)
     app.add_middleware(
         Guard,
         config=config,

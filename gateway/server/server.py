@@ -121,12 +121,20 @@ class Server(UvicornServer):
 
     async def resume(self, listener: socket.socket) -> None:
         """Accepts connections again, from this listener."""
-        make = functools.partial(
-            cast("Any", self.config.http_protocol_class),
-            config=self.config, server_state=self.server_state, app_state={},
-        )  # fmt: skip
-        self.servers = [await asyncio.get_running_loop().create_server(make, sock=listener, backlog=BACKLOG)]
+        self.servers = [await self.accept(self.config, listener)]
         self.connections.is_closing = False
+
+    def protocols(self, config: UvicornConfig) -> Callable[[], asyncio.Protocol]:
+        """Makes the protocol of each connection that is served as this says, beside those of people."""
+        if not config.loaded:
+            config.load()
+        kind = cast("Any", config.http_protocol_class)
+        return functools.partial(kind, config=config, server_state=self.server_state, app_state={})
+
+    async def accept(self, config: UvicornConfig, listener: socket.socket) -> asyncio.Server:
+        """Accepts connections from this listener from now on, which are served as this says."""
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(self.protocols(config), sock=listener, backlog=BACKLOG)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -188,8 +196,6 @@ class Servable(Protocol):
     tasks: BackgroundTasks
     failed: asyncio.Event
     """Set when it cannot go on."""
-    nodes_door: NodesDoor | None
-    """What other gateways of the same store are let in by; None: there are none."""
     membership: Membership | None
     predecessor: Predecessor | None
     """Whose place it takes."""
@@ -201,7 +207,7 @@ class Servable(Protocol):
     @property
     def config(self) -> Config: ...
 
-    def meet_other(self) -> NodesDoor: ...
+    def meet_others(self) -> NodesDoor: ...
 
     def lifespan(self) -> contextlib.AbstractAsyncContextManager[None]: ...
 
@@ -257,7 +263,7 @@ async def _take_over(gateway: Servable, server: Server) -> asyncio.Task[None] | 
     """
     if (predecessor := gateway.predecessor) is None:
         return None
-    url = await serve_nodes(gateway, server, gateway.meet_other(), listen("127.0.0.1", 0))
+    url = await serve_nodes(gateway, server, gateway.meet_others(), listen("127.0.0.1", 0))
     succession = await predecessor.take(url, gateway.services.store.sessions)
     gateway.manager.succeed(succession)
     await gateway.sessions.begin(gateway.tasks)
@@ -298,7 +304,7 @@ class _Giving:
 
     async def listen_for_other(self) -> str:
         if not self._url:
-            door = self._gateway.meet_other()
+            door = self._gateway.meet_others()
             self._url = await serve_nodes(self._gateway, self._server, door, listen("127.0.0.1", 0))
         return self._url
 
@@ -323,11 +329,8 @@ async def _operators_door(gateway: Servable, server: Server, connections: Connec
     """The same application over the socket in the data directory, for the command line."""
     data_path = gateway.config.data_path
     config = _uvicorn(Door(gateway.app, make_token(data_path)), gateway.config, connections)
-    config.load()
-    make = functools.partial(
-        cast("Any", config.http_protocol_class), config=config, server_state=server.server_state, app_state={}
-    )
-    listening = await asyncio.get_running_loop().create_unix_server(make, sock=open_door(data_path))
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_unix_server(server.protocols(config), sock=open_door(data_path))
     inode = (data_path / SOCKET_NAME).stat().st_ino
     try:
         yield
@@ -344,7 +347,7 @@ async def _nodes_door(gateway: Servable, server: Server) -> AsyncIterator[None]:
     cluster, settings = gateway.config.cluster, gateway.config.server
     if cluster.url:
         listener = listening(cluster, functools.partial(listen, half_open_seconds=settings.half_open_seconds))
-        await serve_nodes(gateway, server, gateway.meet_other(), listener)
+        await serve_nodes(gateway, server, gateway.meet_others(), listener)
     try:
         yield
     finally:
@@ -357,12 +360,7 @@ async def serve_nodes(gateway: Servable, server: Server, door: NodesDoor, listen
     settings = gateway.config.server
     capacity = connection_capacity(settings, gateway.config.limits)
     hub = Connections(settings, capacity=capacity, origin=gateway.peers.origin, counts_addresses=False)
-    config = _uvicorn(door, gateway.config, hub)
-    config.load()
-    make = functools.partial(
-        cast("Any", config.http_protocol_class), config=config, server_state=server.server_state, app_state={}
-    )
-    server.for_nodes = await asyncio.get_running_loop().create_server(make, sock=listener, backlog=BACKLOG)
+    server.for_nodes = await server.accept(_uvicorn(door, gateway.config, hub), listener)
     server.of_nodes = hub
     return own_url(listener)
 

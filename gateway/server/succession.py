@@ -17,7 +17,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from gateway.errors import StoreFailed
+from gateway.errors import GatewayError, StoreFailed
 from gateway.server import succession_wire as wire
 from gateway.server.operators_socket import read_token
 from gateway.server.succession_wire import (
@@ -97,14 +97,11 @@ class SuccessionDoor:
     async def _serve(self, sock: socket.socket) -> bool:
         """Whether it has taken everything."""
         hello = await asyncio.to_thread(wire.receive_hello, sock)
-        if not hmac.compare_digest(hello.token.encode(), read_token(self._data_path).encode()):
-            await asyncio.to_thread(
-                wire.refuse, sock, NotHandedOver("Only who may read the directory takes over.")
-            )
-            return False
         giving = self._giving
-        if giving.objection:
-            await asyncio.to_thread(wire.refuse, sock, NotHandedOver(giving.objection))
+        is_operator = hmac.compare_digest(hello.token.encode(), read_token(self._data_path).encode())
+        words = giving.objection if is_operator else "Only who may read the directory takes over."
+        if words:
+            await asyncio.to_thread(wire.say_first, sock, NotHandedOver(words))
             return False
         here = Here(os.getpid(), VERSION, await giving.listen_for_other(), giving.uids())
         fds = giving.lock_fd, giving.listener_fd
@@ -161,7 +158,7 @@ class Predecessor:
         """
         sock = wire.connect(data_path)
         try:
-            wire.say_hello(sock, Hello(read_token(data_path), VERSION))
+            wire.say_first(sock, Hello(read_token(data_path), VERSION))
             here, lock_fd, listener_fd = wire.receive_with_fds(sock)
         except BaseException:
             sock.close()
@@ -190,15 +187,20 @@ class Predecessor:
         on_left: Callable[[SessionKey], None],
         on_end: Callable[[], Awaitable[None]],
     ) -> None:
-        """Hears which sessions it lets go of; returns when it has ended, and all is this gateway's."""
+        """Hears which sessions it lets go of; returns when it has ended, and all is this gateway's. What goes
+        wrong then is logged.
+        """
         assert self._channel is not None  # noqa: S101 - it was taken over
-        while (left := await self._channel.hear(Left)) is not None:
-            name = _name(left.session)
-            succession.left(name)
-            on_left(name)
-        await self._channel.aclose()
-        succession.ended()
-        await on_end()
+        try:
+            while (left := await self._channel.hear(Left)) is not None:
+                name = _name(left.session)
+                succession.left(name)
+                on_left(name)
+            await self._channel.aclose()
+            succession.ended()
+            await on_end()
+        except GatewayError as error:
+            log.error("not all that the predecessor left is well: %s", error)
 
 
 def _name(session: HandedSession) -> SessionKey:

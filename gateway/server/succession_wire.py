@@ -20,7 +20,7 @@ import contextlib
 import os
 import pathlib
 import socket
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -35,7 +35,6 @@ LINE_BYTES: Final = 64 * 1024 * 1024
 """Of the longest line: the sessions that stay, some 100 bytes each."""
 _READ_BYTES: Final = 64 * 1024
 _FDS: Final = 2
-_UNEXPECTED: Final = "The other gateway of this directory says something unexpected: {}."
 
 Word = TypeVar("Word", bound=Struct)
 
@@ -92,7 +91,7 @@ class Left(Struct, frozen=True, tag="left"):
 
 def send_with_fds(sock: socket.socket, word: Here, fds: tuple[int, int]) -> None:
     """The answer to a hello, with the lock's and the listener's descriptors. Waits; raises OSError."""
-    line = msgspec.json.encode(word) + b"\n"
+    line = _line(word)
     sent = socket.send_fds(sock, [line], list(fds))
     sock.sendall(line[sent:])
 
@@ -103,7 +102,9 @@ def receive_with_fds(sock: socket.socket) -> tuple[Here, int, int]:
     try:
         while line and not line.endswith(b"\n") and (more := sock.recv(_READ_BYTES)):
             line += more
-        word = _answer(line)
+        word = _decoded(line, Here | NotHandedOver)
+        if isinstance(word, NotHandedOver):
+            raise StoreFailed(word.words)
         if len(fds) != _FDS:
             raise StoreFailed("The gateway that runs there did not pass its lock and its listener.")
     except BaseException:
@@ -113,14 +114,9 @@ def receive_with_fds(sock: socket.socket) -> tuple[Here, int, int]:
     return word, fds[0], fds[1]
 
 
-def say_hello(sock: socket.socket, word: Hello) -> None:
-    """Asks to take over. Waits; raises OSError."""
-    sock.sendall(msgspec.json.encode(word) + b"\n")
-
-
-def refuse(sock: socket.socket, word: NotHandedOver) -> None:
-    """Answers that nothing is handed over. Waits; raises OSError."""
-    sock.sendall(msgspec.json.encode(word) + b"\n")
+def say_first(sock: socket.socket, word: Hello | NotHandedOver) -> None:
+    """Asks to take over, or refuses that. Waits; raises OSError."""
+    sock.sendall(_line(word))
 
 
 def receive_hello(sock: socket.socket) -> Hello:
@@ -128,7 +124,8 @@ def receive_hello(sock: socket.socket) -> Hello:
     line = b""
     while not line.endswith(b"\n") and len(line) < _READ_BYTES and (more := sock.recv(_READ_BYTES)):
         line += more
-    return _decoded(line, Hello)
+    hello: Hello = _decoded(line, Hello)
+    return hello
 
 
 class Channel:
@@ -146,7 +143,7 @@ class Channel:
 
     def say(self, word: Take | Kept | Left) -> None:
         """Sends a word, in time."""
-        self._writer.write(msgspec.json.encode(word) + b"\n")
+        self._writer.write(_line(word))
 
     async def hear(self, kind: type[Word]) -> Word | None:
         """The next word; None: the other side has ended. Raises StoreFailed if it is another one."""
@@ -163,21 +160,17 @@ class Channel:
             await self._writer.wait_closed()
 
 
-def _answer(line: bytes) -> Here:
-    try:
-        word: Here | NotHandedOver = msgspec.json.decode(line, type=Here | NotHandedOver)
-    except msgspec.DecodeError as error:
-        raise StoreFailed(_UNEXPECTED.format(error)) from None
-    if isinstance(word, NotHandedOver):
-        raise StoreFailed(word.words)
-    return word
+def _line(word: Struct) -> bytes:
+    return msgspec.json.encode(word) + b"\n"
 
 
-def _decoded(line: bytes, kind: type[Word]) -> Word:
+def _decoded(line: bytes, kind: Any) -> Any:
     try:
         return msgspec.json.decode(line, type=kind)
     except msgspec.DecodeError as error:
-        raise StoreFailed(_UNEXPECTED.format(error)) from None
+        raise StoreFailed(
+            f"The other gateway of this directory says something unexpected: {error}."
+        ) from None
 
 
 def connect(data_path: pathlib.Path) -> socket.socket:

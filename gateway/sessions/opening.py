@@ -254,7 +254,6 @@ class Sessions:
         ):
             if not has_predecessor:
                 await self.forks.recover()
-                await self.releaser.open()
                 if recovered := await self.manager.recover():
                     log.warning("%d turns were cut by the end of the last gateway", recovered)
             runs = {
@@ -270,7 +269,8 @@ class Sessions:
                 yield
 
     async def begin(self, tasks: BackgroundTasks) -> None:
-        """Does from now on what only one gateway of a directory does."""
+        """Does from now on what only one gateway of a directory does. Raises StoreFailed."""
+        await self.releaser.open()
         runs = {
             "reaper": self.reaper.reap_for_ever,
             "budgets": self.releaser.run,

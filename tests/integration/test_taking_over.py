@@ -109,6 +109,18 @@ async def _ask(gateway: RunningGateway, waits: list[float]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def test_what_a_predecessor_leaves_that_is_killed_is_ended_in_words(tmp_path: pathlib.Path) -> None:
+    those = agents()
+    async with running_gateway(tmp_path, config=CONFIG, agents=those) as old:
+        await old.post("/api/sessions", {"session_id": "busy", "agent": "long"}, status=201)
+        await old.send("busy", "go")
+        async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=those) as new:
+            assert (await new.state("busy"))["is_processing"]
+            await old.stop(signal.SIGKILL)
+            state = await state_when(new.http, "busy", lambda state: not state["is_processing"])
+            assert "restarted before the answer was complete" in state["messages"][-1]["content"]
+
+
 async def test_nobody_to_take_over_from_is_an_ordinary_start(tmp_path: pathlib.Path) -> None:
     those = agents()
     async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=those) as gateway:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import psutil
 from msgspec import Struct, field
 
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway, is_running, running_gateway
 from tests.history import History, table
 from tests.shared import crowding
 from tests.torture.clients import Talker, World, read_log
@@ -134,7 +134,7 @@ class Campaign:
                 await asyncio.wait_for(self._world.acked.wait(), 1)
 
     def _kill(self, gateway: RunningGateway) -> None:
-        workers = _descendants(gateway)
+        workers = descendants(gateway.pid)
         gateway.process.kill()
         self._world.went_down()
         self.figures.kills += 1
@@ -148,7 +148,7 @@ class Campaign:
         began = time.monotonic()
         stopped = [worker for worker in workers if worker in self._stopped]
         rest = [worker for worker in workers if worker not in self._stopped]
-        while (left := [worker for worker in rest if _is_alive(worker)]) and (
+        while (left := [worker for worker in rest if is_running(worker)]) and (
             time.monotonic() - began < GONE_SECONDS * crowding()
         ):
             await asyncio.sleep(0.01)
@@ -156,7 +156,7 @@ class Campaign:
         for worker in left:
             self.history.process("orphan", f"worker {worker.pid} after {GONE_SECONDS:g} s")
         for worker in (*left, *stopped):
-            self.figures.stopped_left += worker in self._stopped and _is_alive(worker)
+            self.figures.stopped_left += worker in self._stopped and is_running(worker)
             with contextlib.suppress(psutil.Error):
                 worker.kill()
 
@@ -185,16 +185,13 @@ class Campaign:
             if talking:
                 await asyncio.wait(talking, timeout=SETTLE_SECONDS * crowding())
             self._count_zombies(gateway)
-            workers = _descendants(gateway)
+            workers = descendants(gateway.pid)
             self._world.went_down()
             self.figures.exit_code = await self._end(gateway)
-            for worker in filter(_is_alive, workers):
+            for worker in filter(is_running, workers):
                 self.history.process("orphan", f"worker {worker.pid} after SIGTERM")
         async with self._gateway():
-            queue = asyncio.Queue[str]()
-            for session in self.history.sessions():
-                queue.put_nowait(session)
-            await asyncio.gather(*(self._check(queue) for _ in range(CHECKS_AT_ONCE)))
+            await check_all(self._world)
         self._look_for_files_of_nobody()  # a spare has some as long as its gateway runs
 
     async def _end(self, gateway: RunningGateway) -> int | None:
@@ -206,18 +203,6 @@ class Campaign:
             gateway.process.kill()
             await gateway.process.wait()
             return None
-
-    async def _check(self, queue: asyncio.Queue[str]) -> None:
-        while not queue.empty():
-            session = queue.get_nowait()
-            try:
-                async with asyncio.timeout(SETTLE_SECONDS * crowding()):
-                    state = await Talker(self._world, 0).settle(session)
-                    reader = await read_log(self._world, session, upto=state["seq"])
-            except TimeoutError:
-                self.history.hung(session, "could not be read at the end")
-                continue
-            self.history.close(session, reader, state)
 
     def _look_for_files_of_nobody(self) -> None:
         """A worker may have started for a session that was never stored: nothing of it is left."""
@@ -240,9 +225,9 @@ class Campaign:
         rows: list[tuple[str, Any]] = [
             ("gateway kill -9", figures.kills),
             ("processes alive at a kill, summed", figures.workers_alive_at_kill),
-            ("processes gone after it, max s", _worst(figures.gone)),
-            ("start to healthy, p50 s", _middle(figures.healthy)),
-            ("start to healthy, max s", _worst(figures.healthy)),
+            ("processes gone after it, max s", worst(figures.gone)),
+            ("start to healthy, p50 s", middle(figures.healthy)),
+            ("start to healthy, max s", worst(figures.healthy)),
             ("workers kill -9", figures.workers_killed),
             ("workers SIGSTOP", figures.workers_stopped),
             ("of them left by a dead gateway", figures.stopped_left),
@@ -254,21 +239,39 @@ class Campaign:
         return table(self.history, rows)
 
 
-def _descendants(gateway: RunningGateway) -> list[psutil.Process]:
+async def check_all(world: World) -> None:
+    """Reads every session to its end once more, and closes its history."""
+    queue = asyncio.Queue[str]()
+    for session in world.history.sessions():
+        queue.put_nowait(session)
+    await asyncio.gather(*(_check(world, queue) for _ in range(CHECKS_AT_ONCE)))
+
+
+async def _check(world: World, queue: asyncio.Queue[str]) -> None:
+    while not queue.empty():
+        session = queue.get_nowait()
+        try:
+            async with asyncio.timeout(SETTLE_SECONDS * crowding()):
+                state = await Talker(world, 0).settle(session)
+                reader = await read_log(world, session, upto=state["seq"])
+        except TimeoutError:
+            world.history.hung(session, "could not be read at the end")
+            continue
+        world.history.close(session, reader, state)
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """What a process has started, and what that has."""
     with contextlib.suppress(psutil.Error):
-        return psutil.Process(gateway.pid).children(recursive=True)
+        return psutil.Process(pid).children(recursive=True)
     return []
 
 
-def _is_alive(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
-
-
-def _middle(values: list[float]) -> str:
+def middle(values: list[float]) -> str:
+    """The median, for a table."""
     return f"{sorted(values)[len(values) // 2]:.2f}" if values else "-"
 
 
-def _worst(values: list[float]) -> str:
+def worst(values: list[float]) -> str:
+    """The largest, for a table."""
     return f"{max(values):.2f}" if values else "-"

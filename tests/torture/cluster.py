@@ -24,11 +24,12 @@ from typing import Any, Final
 import psutil
 from msgspec import Struct, field
 
+from tests.gateways import is_running
 from tests.history import History, table
 from tests.nodes import LEASE_SECONDS, Nodes, running_nodes
 from tests.shared import crowding
-from tests.torture.campaign import CHECKS_AT_ONCE, CONFIG, SETTLE_SECONDS
-from tests.torture.clients import Broken, Talker, World, read_log
+from tests.torture.campaign import CONFIG, SETTLE_SECONDS, check_all, descendants, middle, worst
+from tests.torture.clients import Broken, Talker, World
 
 PAUSE_SECONDS: Final = (0.1, 10.0)
 """How long a gateway stands still: many fall near the lease, as the logarithm is drawn evenly."""
@@ -124,7 +125,8 @@ class ClusterCampaign:
                     await self._one_fault(running)
                 self._world.is_stopping = True
                 await asyncio.wait(talking, timeout=SETTLE_SECONDS * crowding())
-                await self._check_all(running)
+                self._up(running)
+                await check_all(self._world)
                 await self._end(running)
         finally:
             await asyncio.gather(*self._watches)
@@ -151,7 +153,7 @@ class ClusterCampaign:
 
     async def _kill(self, nodes: Nodes, index: int) -> None:
         self.figures.kills += 1
-        family = _descendants(nodes[index].pid)
+        family = descendants(nodes[index].pid)
         await nodes.kill(index)
         self._up(nodes)
         self._watch(family, f"after the kill of {nodes.name(index)}")
@@ -164,7 +166,7 @@ class ClusterCampaign:
         low, high = map(math.log, PAUSE_SECONDS)
         seconds = math.exp(self._random.uniform(low, high))
         gateway = nodes[index]
-        family = _descendants(gateway.pid)
+        family = descendants(gateway.pid)
         self._up(nodes, but=index)
         async with nodes.paused(index):
             await asyncio.sleep(min(seconds, ARRIVED_SECONDS))
@@ -213,30 +215,11 @@ class ClusterCampaign:
 
     # -- the end ------------------------------------------------------------------------------------------
 
-    async def _check_all(self, nodes: Nodes) -> None:
-        self._up(nodes)
-        queue = asyncio.Queue[str]()
-        for session in self.history.sessions():
-            queue.put_nowait(session)
-        await asyncio.gather(*(self._check(queue) for _ in range(CHECKS_AT_ONCE)))
-
-    async def _check(self, queue: asyncio.Queue[str]) -> None:
-        while not queue.empty():
-            session = queue.get_nowait()
-            try:
-                async with asyncio.timeout(SETTLE_SECONDS * crowding()):
-                    state = await Talker(self._world, 0).settle(session)
-                    reader = await read_log(self._world, session, upto=state["seq"])
-            except TimeoutError:
-                self.history.hung(session, "could not be read at the end")
-                continue
-            self.history.close(session, reader, state)
-
     async def _end(self, nodes: Nodes) -> None:
         """In order, one after the other: no worker is left."""
         self._world.went_down()
         for index in nodes.indexes:
-            family = _descendants(nodes[index].pid)
+            family = descendants(nodes[index].pid)
             self.figures.exit_codes.append(await nodes.stop(index, signal.SIGTERM))
             for process in family:
                 if _runs(process):
@@ -251,9 +234,9 @@ class ClusterCampaign:
             ("gateway kill -9", figures.kills),
             ("gateway SIGSTOP, 0.1 to 10 s", figures.pauses),
             ("of them ended by themselves", figures.ended),
-            ("serves again after a pause, p50 s", _middle(figures.back)),
-            ("serves again after a pause, max s", _worst(figures.back)),
-            ("processes gone or at rest, max s", _worst(figures.gone)),
+            ("serves again after a pause, p50 s", middle(figures.back)),
+            ("serves again after a pause, max s", worst(figures.back)),
+            ("processes gone or at rest, max s", worst(figures.gone)),
             ("exit codes after SIGTERM", figures.exit_codes),
             ("sessions", len(self.history.sessions())),
             ("seconds", round(figures.seconds)),
@@ -262,16 +245,10 @@ class ClusterCampaign:
         return table(self.history, rows)
 
 
-def _descendants(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.Error):
-        return psutil.Process(pid).children(recursive=True)
-    return []
-
-
 def _runs(process: psutil.Process, *, rests: bool = False) -> bool:
-    resting = (psutil.STATUS_ZOMBIE, psutil.STATUS_STOPPED) if rests else (psutil.STATUS_ZOMBIE,)
+    """Whether it does anything; `rests`: one that is stopped does not."""
     with contextlib.suppress(psutil.Error):
-        return bool(process.is_running() and process.status() not in resting)
+        return is_running(process) and not (rests and process.status() == psutil.STATUS_STOPPED)
     return False
 
 
@@ -312,14 +289,6 @@ async def _run(directory: pathlib.Path, options: argparse.Namespace) -> ClusterC
     )
     await campaign.run()
     return campaign
-
-
-def _middle(values: list[float]) -> str:
-    return f"{sorted(values)[len(values) // 2]:.2f}" if values else "-"
-
-
-def _worst(values: list[float]) -> str:
-    return f"{max(values):.2f}" if values else "-"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from gateway.errors import StoreFailed
 from gateway.stores.database import Statements
-from gateway.stores.directory import Node, NodePlace
+from gateway.stores.directory import NodePlace
 from gateway.stores.postgresql import nodes
 from gateway.stores.postgresql.appending import ALIVE
 from gateway.stores.postgresql.claims import FENCE, HeldSessions
@@ -130,9 +130,6 @@ class PostgresqlDirectory:
     async def has_key(self, key: str) -> bool:
         query = "SELECT EXISTS (SELECT FROM sessions WHERE key = $1 AND node = $2)"
         return bool(await self._readers.query(lambda c: c.fetchval(query, key, self.node)))
-
-    async def nodes(self) -> Sequence[Node]:
-        return await self._readers.query(nodes.rows_of)
 
     async def bury(self, row: NodeRow) -> bool:
         try:

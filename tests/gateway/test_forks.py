@@ -298,6 +298,6 @@ async def test_a_fork_that_fails_leaves_no_uid_where_each_machine_has_its_own(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(PuttingBack, "_write_content", full)
-    refused = await ask(gateway.http, "POST", f"/api/sessions/{name}/fork", {"session_id": "half"})
+    refused = await ask(gateway.http, "POST", f"/api/sessions/{name}/fork", {"session_id": "half-own"})
     assert (refused.status, refused.code) == (507, "store_full")
     assert workspaces._own == before

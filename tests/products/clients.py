@@ -1,11 +1,12 @@
-"""The clients that there are: the six verbs, the tools of the shop over MCP, the shopping assistant, and product
-chat over REST and WebSockets. A few tests of other modules, for modules whose gateways are of another kind: each
-imports all of this beside its own fixtures `gateway` and `shop`.
+"""The clients that there are: the six verbs, the tools of the shop over MCP, the shopping assistant, and
+product chat over REST and WebSockets. A few tests of other modules, for modules whose gateways are of another
+kind: each imports all of this beside its own fixtures `gateway` and `shop`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest_asyncio
 
@@ -16,7 +17,7 @@ from tests.products import test_rest as rest
 from tests.products import test_sockets as sockets
 from tests.products.shop import Browser, Shop
 
-RATES = {"session_rate": 6000, "visitor_rate": 6000, "address_rate": 6000}
+RATES: dict[str, Any] = {"session_rate": 6000, "visitor_rate": 6000, "address_rate": 6000}
 """For the fixture `shop`: all tests are one client to it."""
 
 

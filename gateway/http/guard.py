@@ -323,7 +323,7 @@ class Guard:
             if scope["type"] == "websocket":
                 await sender({"type": "websocket.close", "code": INTERNAL_ERROR})
             elif isinstance(error, SessionElsewhere) and (line := carried(scope).line) is not None:
-                line.cut()  # a stream of a session that has moved: its reader asks again, and nothing is wrong
+                line.cut()  # a stream of a session that has moved: its reader asks again
             return
         status = error.status
         self._note(error, status, scope)

@@ -3,7 +3,8 @@ still for a while; meanwhile people send each request to any of them. Then every
 that no worker is left.
 
 `python -m tests.torture.cluster --kills 100 --pauses 300` is the long form. `--without-fence` proves that
-the checkers see something: there gateways write although another one has taken their sessions.
+the checkers see something: there gateways write although another one has taken their sessions. `--rolling` is
+the campaign of orderly restarts instead (rolling.py).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tests.nodes import LEASE_SECONDS, Nodes, running_nodes
 from tests.shared import crowding
 from tests.torture.campaign import CONFIG, SETTLE_SECONDS, check_all, descendants, middle, worst
 from tests.torture.clients import Broken, Talker, World
+from tests.torture.rolling import roll
 
 PAUSE_SECONDS: Final = (0.1, 10.0)
 """How long a gateway stands still: many fall near the lease, as the logarithm is drawn evenly."""
@@ -264,7 +266,21 @@ def main() -> int:
     parser.add_argument(
         "--without-fence", action="store_true", help="the proof that the checkers see something"
     )
+    parser.add_argument("--rolling", action="store_true", help="orderly restarts instead, behind a balancer")
+    parser.add_argument("--rounds", type=int, default=5, help="of those, of each gateway (5)")
+    parser.add_argument(
+        "--without-heirs",
+        action="store_true",
+        help="with --rolling, the proof that the counting sees something",
+    )
     options = parser.parse_args()
+    if options.rolling:
+        return roll(
+            nodes=options.nodes,
+            rounds=options.rounds,
+            talkers=options.sessions,
+            is_without_heirs=options.without_heirs,
+        )
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
         directory = pathlib.Path(name)
         directory.chmod(0o755)

@@ -2,8 +2,9 @@
 still for a while; meanwhile people send each request to any of them. Then every history is checked, and
 that no worker is left.
 
-`python -m tests.torture.cluster --kills 100 --pauses 300` is the long form. `--without-fence` proves that
-the checkers see something: there gateways write although another one has taken their sessions.
+`python -m tests.torture.cluster --kills 100 --pauses 300` is the long form. With `--fence alone` nothing but
+the fence in the writes keeps gateways from the sessions of others, and with `--fence off` not even that: then
+the checkers must find something.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from tests.gateways import is_running
 from tests.history import History, table
 from tests.nodes import LEASE_SECONDS, Nodes, running_nodes
 from tests.shared import crowding
+from tests.torture import unfenced
 from tests.torture.campaign import CONFIG, SETTLE_SECONDS, check_all, descendants, middle, worst
 from tests.torture.clients import Broken, Talker, World
+from tests.torture.unfenced import environment
 
 PAUSE_SECONDS: Final = (0.1, 10.0)
 """How long a gateway stands still: many fall near the lease, as the logarithm is drawn evenly."""
@@ -43,25 +46,6 @@ BACK_SECONDS: Final = 30.0
 """How long one that stood still may take until it serves again, or ends."""
 GONE_SECONDS: Final = LEASE_SECONDS + 1.0
 """How long workers may outlive a killed gateway, or live on beside their successor."""
-
-
-UNFENCED: Final = """
-import gateway.stores.postgresql.appending as appending
-appending.ALIVE = "alive AS (SELECT $1::bigint AS id)"
-mine = " AND sessions.generation = f.generation AND sessions.node = $1"
-there = "SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE"
-for name in ("_PUT", "_FENCE"):
-    text = getattr(appending, name)
-    text = text.replace(mine, " AND $1::bigint = $1").replace(there, "SELECT $1::bigint AS id")
-    setattr(appending, name, text)
-"""
-"""What a gateway without the fence begins with."""
-
-
-def without_fence(directory: pathlib.Path) -> dict[str, str]:
-    """The environment of gateways that write whatever another one has taken from them."""
-    (directory / "sitecustomize.py").write_text(UNFENCED)
-    return {"PYTHONPATH": str(directory)}
 
 
 class NodeFigures(Struct):
@@ -261,9 +245,7 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=12, help="people who talk at once (12)")
     parser.add_argument("--seconds", type=float, default=3600, help="at most so long (3600)")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (1)")
-    parser.add_argument(
-        "--without-fence", action="store_true", help="the proof that the checkers see something"
-    )
+    parser.add_argument("--fence", choices=("alone", "off"), help="see tests/torture/unfenced.py")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
         directory = pathlib.Path(name)
@@ -285,7 +267,7 @@ async def _run(directory: pathlib.Path, options: argparse.Namespace) -> ClusterC
         sessions=options.sessions,
         seconds=options.seconds,
         seed=options.seed,
-        environ=without_fence(directory) if options.without_fence else {},
+        environ=environment(directory, getattr(unfenced, options.fence)) if options.fence else {},
     )
     await campaign.run()
     return campaign

@@ -113,7 +113,9 @@ async def _run(count: int, port: int) -> None:
                 _say(f"\n  http://127.0.0.1:{port}/    any of the {count} gateways\n")
                 for index in nodes.indexes:
                     _say(f"  {nodes.name(index)}  {nodes[index].url}  process {nodes[index].pid}")
-                _say(f"\nlogs: {directory}/node-*/gateway.log; Ctrl-C ends everything")
+                asked = f"AGENT_GATEWAY_STORE={nodes.database} {pathlib.Path(sys.executable).parent}"
+                _say(f"\nto ask about them: {asked}/agent-gateway nodes")
+                _say(f"logs: {directory}/node-*/gateway.log; Ctrl-C ends everything")
                 watching = [asyncio.create_task(_tell(nodes, index)) for index in nodes.indexes]
                 await ending.wait()
                 _say("\nending")

@@ -17,7 +17,7 @@ from typing import Any, Final
 from gateway.errors import SessionElsewhere
 from tests.gateways import Scenario
 from tests.inside import GatewayInside, gateway_inside
-from tests.shared import free_port
+from tests.shared import free_port, fresh_id
 
 ASKED: Final = ("do", "source", "find", "exists", "record")
 """What every handler asks the manager by (owner, id)."""
@@ -78,17 +78,15 @@ class Pair:
 
     def forwarded(self, reason: str) -> float:
         """How many requests the edge has passed on."""
-        value = self.edge.inner.services.metrics.registry.get_sample_value(
-            "agent_gateway_forwarded_total", {"reason": reason}
-        )
-        return value or 0.0
+        return self._counted("forwarded", reason)
 
     def failures(self, reason: str) -> float:
         """How often that did not work."""
-        value = self.edge.inner.services.metrics.registry.get_sample_value(
-            "agent_gateway_forward_failures_total", {"reason": reason}
-        )
-        return value or 0.0
+        return self._counted("forward_failures", reason)
+
+    def _counted(self, name: str, reason: str) -> float:
+        registry = self.edge.inner.services.metrics.registry
+        return registry.get_sample_value(f"agent_gateway_{name}_total", {"reason": reason}) or 0.0
 
     def cut_owner(self) -> int:
         """Resets the connections of the edge at the owner; how many."""
@@ -98,6 +96,13 @@ class Pair:
         for connection in found:
             connection.reader.cut()
         return len(found)
+
+
+def at_owner(two: Pair, name: str = "s") -> str:
+    """The id of a new session that the owner has."""
+    session_id = fresh_id(name)
+    two.has[session_id] = 1
+    return session_id
 
 
 @contextlib.asynccontextmanager

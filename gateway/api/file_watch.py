@@ -17,12 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.api.files import AskedFile, FileAccess
-from gateway.api.stream import HEARTBEAT_SECONDS, while_good
+from gateway.api.stream import while_good
 from gateway.buckets import Gauge
 from gateway.errors import GatewayError, SessionElsewhere, TooManyStreams
 from gateway.files import watching
 from gateway.files.watching import Look
-from gateway.http.event_stream import FrameResponse
+from gateway.http.event_stream import HEARTBEAT, HEARTBEAT_SECONDS, FrameResponse
 from gateway.http.gate import Gate
 from gateway.http.operation import Operation
 from gateway.sessions.manager import SessionManager
@@ -40,7 +40,6 @@ SHARE: Final = 20
 _READY: Final = b"event: ready\ndata: {}\n\n"
 _OVERFLOW: Final = b"event: overflow\ndata: {}\n\n"
 _GONE: Final = b"event: gone\ndata: {}\n\n"
-_BEAT: Final = b": \n\n"
 
 
 class FileWatchFace:
@@ -99,7 +98,7 @@ class FileWatchFace:
             elif change.paths:
                 yield b"event: changed\ndata: " + msgspec.json.encode(change) + b"\n\n"
             elif loop.time() >= beat_at:
-                yield _BEAT
+                yield HEARTBEAT
             else:
                 continue
             beat_at = loop.time() + HEARTBEAT_SECONDS

@@ -64,6 +64,7 @@ class OwnFaces:
         tenants_changed: Callable[[], None],
     ) -> None:
         manager, services = sessions.manager, sessions.for_faces
+        membership = sessions.services.membership
         self._services = services
         chat = ChatFace(manager, services, gate)
         self._census = Census(manager, sessions.services, readers=chat.readers)
@@ -72,7 +73,7 @@ class OwnFaces:
             is_draining=lambda: manager.is_draining,
             has_forkserver=lambda: workers.spawner.is_ready,
             tasks_down=lambda: tasks.down,
-            membership=sessions.services.membership,
+            membership=membership,
         )
         config, metrics = services.config, services.metrics
         self.pulse = Pulse(
@@ -115,7 +116,7 @@ class OwnFaces:
         self.following = Following(
             services.store.changes, manager, auth, gate, links, tenants_changed=tenants_changed
         )
-        self.ports = PortsFace(manager, services)
+        self.ports = PortsFace(manager, services, nodes=lambda: membership.nodes if membership else ())
         credentials = CredentialsFace(auth.keys, gate, auth.credentials, services, reload=reload)
         self._operations = [
             *chat.operations(),

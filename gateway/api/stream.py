@@ -27,7 +27,7 @@ from gateway.events.facts import Event, in_one_line, merged, slices
 from gateway.events.fold import OWNERS_EVENTS, ChatState, Outside, Present
 from gateway.events.state_json import StateJson
 from gateway.events.window import MessageWindow, part_of
-from gateway.http.event_stream import Direct
+from gateway.http.event_stream import HEARTBEAT, HEARTBEAT_SECONDS, Direct
 from gateway.http.operation import Parameter
 from gateway.sessions.log import EventLog
 from gateway.sessions.manager import SessionManager
@@ -35,8 +35,6 @@ from gateway.sessions.presence import Presence
 from gateway.sessions.reader import Beat, Gap, Source, changes, follow, pause
 from gateway.sessions.tenures import Tenure
 
-HEARTBEAT_SECONDS: Final = 10.0
-"""A proxy in the way was seen to cut streams that were quiet for 16 s."""
 STATE_INTERVAL_SECONDS: Final = 0.1
 SLICE_BYTES: Final = 32 * 1024
 AHEAD_BYTES: Final = 256 * 1024
@@ -59,7 +57,6 @@ CURSOR_PARAMETERS: Final = (
 )
 
 _encode: Final = msgspec.json.Encoder().encode
-_HEARTBEAT: Final = b": \n\n"
 _FRAME_END: Final = b"\n\n"
 _MOVED: Final = b'event: moved\ndata: {"seq":%d,"type":"moved"}\n\n'
 """The last frame of a stream whose session belongs to somebody else from now on. It has no id: who signed in
@@ -183,7 +180,7 @@ class Stream:
             yield piece
         async for item in pages:
             if isinstance(item, Beat):
-                yield b"".join(self._news_of_people()) or _HEARTBEAT
+                yield b"".join(self._news_of_people()) or HEARTBEAT
                 continue
             self._cursor = item.seq
             if isinstance(item, Gap):
@@ -215,7 +212,7 @@ class Stream:
         fold, clock = source.fold, asyncio.get_running_loop().time
         async for item in changes(source, beat_seconds=HEARTBEAT_SECONDS):
             if isinstance(item, Beat) and not self._has_news_of_people:
-                yield _HEARTBEAT
+                yield HEARTBEAT
                 continue
             self._told = self._present
             until, answered = clock() + STATE_INTERVAL_SECONDS, _answered(fold)
@@ -322,7 +319,7 @@ class Stream:
                 if self._manager.is_draining:
                     return
                 if not done:
-                    yield _HEARTBEAT
+                    yield HEARTBEAT
             arrival.result()  # raises SessionElsewhere: the stream goes on there
         finally:
             arrival.cancel()

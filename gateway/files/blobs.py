@@ -97,22 +97,15 @@ class FolderBlobs:
     def put(self, key: str, content: Iterable[bytes]) -> tuple[bytes, int]:
         folder = self._folder(key, "blobs")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        digest, packer, size = hashlib.sha256(), zlib.compressobj(1), 0
         with _new_file(folder) as (path, file):
-            for piece in content:
-                digest.update(piece)
-                size += len(piece)
-                file.write(packer.compress(piece))
-            file.write(packer.flush())
+            digest, size = pack(content, file)
             file.flush()
-            name = folder / digest.hexdigest()
+            name = folder / digest.hex()
             if name.exists():
                 path.unlink()
             else:
-                path.rename(name)
-                self._grow(key, name)
-                self._unsynced.setdefault(key, []).append(name)
-        return digest.digest(), size
+                self._add(key, path, name)
+        return digest, size
 
     def get(self, key: str, digest: bytes) -> Iterator[bytes]:
         return unpacked(self.packed(key, digest), digest)
@@ -137,7 +130,11 @@ class FolderBlobs:
             for piece in pieces:
                 file.write(piece)
             file.flush()
-            path.rename(name)
+            self._add(key, path, name)
+
+    def _add(self, key: str, path: pathlib.Path, name: pathlib.Path) -> None:
+        """Gives a content, which is written, its name."""
+        path.rename(name)
         self._grow(key, name)
         self._unsynced.setdefault(key, []).append(name)
 
@@ -223,6 +220,17 @@ class FolderBlobs:
         self._sizes.pop(key, None)
         self._unsynced.pop(key, None)
         trees.remove(self._root / key)
+
+
+def pack(content: Iterable[bytes], file: IO[bytes]) -> tuple[bytes, int]:
+    """Writes a content packed; its digest and its size."""
+    digest, packer, size = hashlib.sha256(), zlib.compressobj(1), 0
+    for piece in content:
+        digest.update(piece)
+        size += len(piece)
+        file.write(packer.compress(piece))
+    file.write(packer.flush())
+    return digest.digest(), size
 
 
 def unpacked(pieces: Iterator[bytes], digest: bytes) -> Iterator[bytes]:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import hashlib
 import os
 import pathlib
 import tempfile
-import zlib
 from collections.abc import Collection, Coroutine, Iterable, Iterator
 from typing import IO, Any, Final, Protocol, TypeVar
 
 from gateway.errors import GatewayError, StoreFull
-from gateway.files.blobs import FolderBlobs, unpacked
+from gateway.files.blobs import FolderBlobs, pack, unpacked
 from gateway.stores.files import ContentPart, FileStore
 
 T = TypeVar("T")
@@ -272,14 +270,3 @@ def check_folder(root: pathlib.Path) -> None:
         raise OSError(errno.EIO, f"the folder {root} is not there: is it mounted?")
     if not os.access(root, os.W_OK | os.X_OK):
         raise OSError(errno.EIO, f"the folder {root} cannot be written")
-
-
-def pack(content: Iterable[bytes], file: IO[bytes]) -> tuple[bytes, int]:
-    """Writes a content packed; its digest and its size."""
-    digest, packer, size = hashlib.sha256(), zlib.compressobj(1), 0
-    for piece in content:
-        digest.update(piece)
-        size += len(piece)
-        file.write(packer.compress(piece))
-    file.write(packer.flush())
-    return digest.digest(), size

@@ -14,15 +14,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import IO, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from gateway.files.blobs import unpacked
-from gateway.files.contents import BATCH_BYTES, PART_BYTES, pack
+from gateway.files.blobs import pack, unpacked
+from gateway.files.contents import BATCH_BYTES, PART_BYTES
 
 T = TypeVar("T")
 
@@ -81,15 +81,15 @@ class S3Contents:
         with tempfile.SpooledTemporaryFile(BATCH_BYTES) as file:
             digest, size = pack(content, file)
             file.seek(0)
-            self._put(key, digest, file)
+            self._put(key, digest, file.read())
         return digest, size
 
     def put_packed(self, key: str, digest: bytes, pieces: Iterable[bytes]) -> None:
-        self._put(key, digest, _Pieces(pieces))
+        self._put(key, digest, b"".join(pieces))
 
-    def _put(self, key: str, digest: bytes, packed: IO[bytes] | _Pieces) -> None:
+    def _put(self, key: str, digest: bytes, body: bytes) -> None:
         waiting = self._waiting.setdefault(key, {})
-        waiting[digest] = packed.read()
+        waiting[digest] = body
         if sum(map(len, waiting.values())) >= BATCH_BYTES:
             self.flush(key)
 
@@ -146,9 +146,9 @@ class S3Contents:
     def keep(self, key: str, digests: set[bytes]) -> None:
         self.forget(key)
         self._delete(key, [one for one in self._there(key) if one not in digests])
-        self._known.pop(key, None)
 
     def _delete(self, key: str, digests: list[bytes]) -> None:
+        self._known.pop(key, None)  # also if only a part of it is done, or nobody hears that it was
         with _worded():
             for first in range(0, len(digests), DELETED_AT_ONCE):
                 some = digests[first : first + DELETED_AT_ONCE]
@@ -167,7 +167,6 @@ class S3Contents:
     def remove(self, key: str) -> None:
         self.forget(key)
         self._delete(key, list(self._there(key)))
-        self._known.pop(key, None)
 
     def forget(self, key: str) -> None:
         self._waiting.pop(key, None)
@@ -182,16 +181,6 @@ class S3Contents:
                 return act(one)
 
         return list(self._threads.map(worded, of))
-
-
-class _Pieces:
-    """What is packed already, as a file is read."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = pieces
-
-    def read(self) -> bytes:
-        return b"".join(self._pieces)
 
 
 def _path(key: str, digest: bytes) -> str:

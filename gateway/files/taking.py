@@ -286,8 +286,8 @@ class Taker:
         self, taking: Taking, now: FilesManifest, before: FilesManifest | None, config: FilesConfig
     ) -> Taken:
         self._blobs.put_manifest(taking.key, self._place(taking), packed(now))
-        is_kept = self._tidy(taking.key, config)
-        if not is_kept:
+        size = self._tidy(taking.key, config)
+        if size is None:
             self._too_large[taking.key] = _size(now.entries), config.snapshot_mb
             return self._failed(taking, f"No snapshot of the files was made. {_too_large(config)}", before)
         found = changes(before.below(WORK) if before else (), now.below(WORK))
@@ -300,12 +300,12 @@ class Taker:
             changed=kinds.count("changed"),
             removed=kinds.count("removed"),
             left_out=sum(entry.why == "large" for entry in now.entries),
-            full=self._full(taking.key, now, config),
+            full=self._full(taking.key, now, config, size=size),
         )
 
-    def _full(self, key: str, now: FilesManifest, config: FilesConfig) -> float:
+    def _full(self, key: str, now: FilesManifest, config: FilesConfig, *, size: int) -> float:
         most = config.snapshot_mb * MEGABYTE
-        if not self._travels or self._blobs.size_bytes(key) <= NEARLY * most:
+        if not self._travels or size <= NEARLY * most:
             return 0.0
         return self._blobs.contents_bytes(key, now.digests) / most
 
@@ -331,27 +331,33 @@ class Taker:
         free = (place for place in range(first + 1, first + STEPS) if place not in taken)
         return next(free, first + STEPS - 1)
 
-    def _tidy(self, key: str, config: FilesConfig) -> bool:
-        """Removes the oldest snapshots past the bounds, and what no other needs. False if the newest alone is
-        too large: then it is gone, too.
+    def _tidy(self, key: str, config: FilesConfig) -> int | None:
+        """Removes the oldest snapshots past the bounds, and what no other needs; what the rest take, in
+        bytes. None if the newest alone is too large: then it is gone, too.
         """
         places, most = self._blobs.places(key), config.snapshot_mb * MEGABYTE
-        if self._travels and self._blobs.size_bytes(key) > most and self._is_too_large(key, places[-1], most):
+        size = self._blobs.size_bytes(key)  # asked for seldom: it may take a look at each content
+        if self._travels and size > most and self._is_too_large(key, places[-1], most):
             self._keep(key, places[:-1])  # an earlier one is better than none, if they are all there is
-            return False
+            return None
         if len(places) > config.snapshots_kept:
             places = places[-(config.snapshots_kept - config.snapshots_kept // 8) :]
-            self._keep(key, places)
-        elif self._blobs.size_bytes(key) > most:
-            self._keep(key, places)
-        while places and self._blobs.size_bytes(key) > most:
+            size = self._kept_bytes(key, places)
+        elif size > most:
+            size = self._kept_bytes(key, places)
+        while places and size > most:
             places = places[max(1, len(places) // 8) :]
-            self._keep(key, places)
-        return bool(places)
+            size = self._kept_bytes(key, places)
+        return size if places else None
 
     def _is_too_large(self, key: str, place: int, most: int) -> bool:
         manifest = self.manifest(key, place)
         return manifest is not None and self._blobs.contents_bytes(key, manifest.digests) > most
+
+    def _kept_bytes(self, key: str, places: list[int]) -> int:
+        """Removes every other snapshot; what these take."""
+        self._keep(key, places)
+        return self._blobs.size_bytes(key)
 
     def _keep(self, key: str, places: list[int]) -> None:
         found = [self.manifest(key, place) for place in places]

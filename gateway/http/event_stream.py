@@ -20,6 +20,10 @@ from starlette.types import Message, Receive, Scope, Send
 from gateway.auth.permits import Permit
 from gateway.http.scope import Line, carried
 
+HEARTBEAT: Final = b": \n\n"
+"""Says that a stream is alive: a comment."""
+HEARTBEAT_SECONDS: Final = 10.0
+"""A proxy in the way was seen to cut streams that were quiet for 16 s."""
 STALLED_SECONDS: Final = 60.0
 """For servers that do not look after readers who take nothing."""
 HEADERS: Final = {"Cache-Control": "no-store", "Connection": "keep-alive", "X-Accel-Buffering": "no"}

@@ -22,7 +22,7 @@ import contextlib
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -42,6 +42,7 @@ from gateway.egress.node_http import (
     NodeUnreachable,
 )
 from gateway.errors import GatewayError, OutcomeUnknown, SessionElsewhere
+from gateway.http.event_stream import HEARTBEAT_SECONDS
 from gateway.http.frames import FrameSplitter
 from gateway.http.operation import json_response
 from gateway.http.passing import (
@@ -74,9 +75,8 @@ MOVED_PAUSES: Final = (0.0, 0.25, 1.0)
 STREAM_PAUSE: Final = 0.25
 STREAM_SECONDS: Final = 60.0
 """How long a stream that nobody can serve asks for somebody."""
-HEARTBEAT_SECONDS: Final = 10.0
 SILENT_SECONDS: Final = 35.0
-"""Streams say something every ten seconds: a gateway that has not for so long is asked for again."""
+"""Streams say something every HEARTBEAT_SECONDS: a gateway that has not for so long is asked for again."""
 LOOK_SECONDS: Final = 1.0
 _NO_STREAM: Final = "reach_port"
 """The operation whose streams are an agent's own: nobody knows how to go on with them."""
@@ -107,6 +107,11 @@ class Again(Exception):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+    @property
+    def pauses(self) -> Sequence[float]:
+        """Before it is asked again, one after the other."""
+        return MOVED_PAUSES if self.reason == "misdirected" else PAUSES
 
 
 class Watches:
@@ -340,9 +345,9 @@ class Forwarding:
                     return NOWHERE
                 if asked == len(PAUSES):
                     break
-                pauses = MOVED_PAUSES if again.reason == "misdirected" else PAUSES
+                pause = again.pauses[asked]
             with reading(passed.answering):
-                await self._watches.pause(pauses[asked])
+                await self._watches.pause(pause)
             passed.look_again()
             found = await self._ask(passed)
             if found is None or passed.answering.has_started:
@@ -492,14 +497,13 @@ class Forwarding:
         """Goes on with an answer that has begun: a stream, wherever its session is from now on."""
         answering, clock = passed.answering, asyncio.get_running_loop().time
         until = clock() + STREAM_SECONDS
-        found: Whereabouts | None = place
         pause = 0.0
         while answering.is_stream and passed.is_stream and answering.is_whole:
-            if found is not None and found is not NOWHERE:
+            if place is not NOWHERE:
                 began = clock()
                 passed.look_again(answering.last_id)
                 with contextlib.suppress(Again):
-                    await self._relay(passed, found)
+                    await self._relay(passed, place)
                     return
                 if clock() - began > STREAM_PAUSE:
                     until, pause = clock() + STREAM_SECONDS, 0.0
@@ -516,13 +520,11 @@ class Forwarding:
             try:
                 found = await self._ask(passed)
             except GatewayError as error:
-                if error.status not in _AGAIN:
-                    await answering.end()
-                    return
-                found = NOWHERE
+                found = NOWHERE if error.status in _AGAIN else None
             if found is None:
                 await answering.end()
                 return
+            place = found
             if clock() - began > STREAM_PAUSE:
                 until = clock() + STREAM_SECONDS
         answering.cut()
@@ -532,7 +534,6 @@ class Forwarding:
     async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         shake, told = Handshake(receive, send), carried(scope).told
         passed = Passed(scope, KeptBody(receive), Answering(scope, send, None))
-        is_forwarded = told is not None and told.is_forwarded
         for asked in range(len(PAUSES) + 1):
             try:
                 await self._app(scope, shake.receive, shake.send)
@@ -542,7 +543,7 @@ class Forwarding:
             if shake.is_open:
                 await shake.close(RESTART, MOVED)
                 return
-            if told is not None and is_forwarded:
+            if told is not None and told.is_forwarded:
                 await misdirected(place, told)(scope, shake.receive, shake.send)
                 return
             try:
@@ -551,8 +552,8 @@ class Forwarding:
             except Again as again:
                 if asked == len(PAUSES):
                     break
-                pauses = MOVED_PAUSES if again.reason == "misdirected" else PAUSES
-            await self._watches.pause(pauses[asked])
+                pause = again.pauses[asked]
+            await self._watches.pause(pause)
             passed.look_again()
             shake.rewind()
         raise SessionElsewhere(session_id=place.session_id)

@@ -51,6 +51,7 @@ from gateway.errors import (
     QueueFull,
     QuotaExceeded,
     RouteNotFound,
+    SessionElsewhere,
     SessionLimit,
     TooManyDownloads,
     TooManyStreams,
@@ -321,6 +322,8 @@ class Guard:
         if sender.has_started:
             if scope["type"] == "websocket":
                 await sender({"type": "websocket.close", "code": INTERNAL_ERROR})
+            elif isinstance(error, SessionElsewhere) and (line := carried(scope).line) is not None:
+                line.cut()  # a stream of a session that has moved: its reader asks again
             return
         status = error.status
         self._note(error, status, scope)

@@ -13,6 +13,7 @@ from urllib.parse import quote_from_bytes
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
+from gateway.http.event_stream import HEARTBEAT
 from gateway.http.frames import FrameSplitter, id_in
 from gateway.http.scope import Line
 
@@ -20,20 +21,19 @@ KEPT_BYTES: Final = 1024 * 1024
 """Of a body that a handler reads: with so much of it the request can be sent on, and sent again."""
 EVENT_STREAM: Final = b"text/event-stream"
 _END: Final = b"\n\n"
-_HEARTBEAT: Final = b": \n\n"
-_HOPS: Final = frozenset(
+HOPS: Final = frozenset(
     {
         *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection"),
         *(b"te", b"trailer", b"transfer-encoding", b"upgrade"),
     }
 )
 """Headers of one connection, not of a request."""
-_NOT_SENT_ON: Final = _HOPS | {b"host", b"content-length", b"expect", b"x-request-id"}
+_NOT_SENT_ON: Final = HOPS | {b"host", b"content-length", b"expect", b"x-request-id"}
 _OF_SOCKETS: Final = b"sec-websocket-"
 _OWN: Final = b"x-agw-"
 """How headers between gateways begin; a caller's mean nothing."""
 _PLAIN: Final = "".join(map(chr, range(33, 127)))
-_NOT_BROUGHT_BACK: Final = _HOPS | {b"x-request-id"}
+_NOT_BROUGHT_BACK: Final = HOPS | {b"x-request-id"}
 
 
 class KeptBody:
@@ -196,7 +196,7 @@ class Answering:
         now = asyncio.get_running_loop().time()
         if now - self._beat_at >= every and self._line is not None and self.is_whole and not self.is_over:
             self._beat_at = now
-            self._line.write_now(_HEARTBEAT)
+            self._line.write_now(HEARTBEAT)
 
     async def end(self) -> None:
         """Ends the answer properly."""

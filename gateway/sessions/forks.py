@@ -166,9 +166,9 @@ class Forks:
             undo.callback(share.end)
             share.reach(parent.stored_bytes)
             uid = services.workers.workspaces.take_uid()
-            undo.callback(services.workers.workspaces.give_back_uid, uid)
             record = services.dated(_record_of(parent, session_id, agent, at=now, uid=uid), used_at=now)
             services.workers.workspaces.settle_uid(record.key, uid)
+            undo.callback(services.workers.workspaces.session_gone, record.key, uid)
             note = self._half / record.key
             await asyncio.to_thread(_write_note, note, _Half(record.owner, session_id))
             undo.push_async_callback(self._discard, record.key)

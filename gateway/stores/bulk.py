@@ -19,9 +19,9 @@ from gateway.stores import packing
 
 BATCH_ROWS: Final = 10_000
 BATCH_BYTES: Final = 8 * 1024 * 1024
+"""Rows read, and written in one transaction, at a time."""
 FILE_ROWS: Final = 32
 """Of pieces of files, which are of 256 KiB at most."""
-"""Rows read, and written in one transaction, at a time."""
 COPYING: Final = "store_copying"
 """The table that a store has while another is copied into it."""
 ENGINES_OWN: Final = frozenset(

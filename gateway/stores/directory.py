@@ -138,9 +138,6 @@ class Directory(Protocol):
     async def has_key(self, key: str) -> bool:
         """True if this node has the session of this internal key."""
 
-    async def nodes(self) -> Sequence[Node]:
-        """All rows."""
-
     async def bury(self, row: NodeRow) -> bool:
         """Removes the row of a node that stood still with this beat; False if it is gone, or has beaten."""
 

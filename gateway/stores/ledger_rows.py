@@ -24,6 +24,8 @@ SUM: Final = (
     *AMOUNTS,
 )
 """Columns of a sum."""
+TOKENS: Final = "input + cache_read + cache_write + output + reasoning + told_tokens"
+"""All of a sum."""
 _COLUMNS: Final[dict[str, str]] = {
     **{name: name for name in ("day", "tenant", "agent", "provider", "model")},
     **{"person": "owner", "session": "session_key", "key": "key_id"},
@@ -46,8 +48,7 @@ def grouped(by: Sequence[Dimension]) -> str:
     columns = columns_of(by)
     return (
         (f" GROUP BY {', '.join(columns)}" if columns else " HAVING count(*) > 0")
-        + f" ORDER BY {'day DESC,' if 'day' in by else ''} sum(cost) DESC,"
-        " sum(input + cache_read + cache_write + output + reasoning + told_tokens) DESC"
+        + f" ORDER BY {'day DESC,' if 'day' in by else ''} sum(cost) DESC, sum({TOKENS}) DESC"
         + "".join(f", {column}" for column in columns)
     )
 

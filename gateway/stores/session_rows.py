@@ -18,9 +18,10 @@ _PARENT: Final = (
     " AND p.owner = sessions.owner WHERE forks.session = sessions.id)"
 )
 _UPLOADED: Final = "coalesce((SELECT bytes FROM uploads WHERE uploads.session = sessions.id), 0)"
-SELECT: Final = f"SELECT {', '.join(COLUMNS)}, {_PARENT}, {_UPLOADED} FROM sessions "  # noqa: S608 - literals
+_ALL: Final = f"{', '.join(COLUMNS)}, {_PARENT}, {_UPLOADED}"
+SELECT: Final = f"SELECT {_ALL} FROM sessions "  # noqa: S608 - literals
 """What `record_of` reads."""
-SELECT_SHARED: Final = SELECT.replace(" FROM sessions ", ", has_open_turn FROM sessions ")
+SELECT_SHARED: Final = f"SELECT {_ALL}, has_open_turn FROM sessions "  # noqa: S608 - literals
 """The same of a store that gateways share."""
 _NAMES: Final = (*COLUMNS, "parent", "uploaded_bytes", "open_turn")
 
@@ -31,8 +32,8 @@ def record_row(record: SessionRecord) -> tuple[Any, ...]:
 
 
 def changed_in(record: SessionRecord) -> tuple[Any, ...]:
-    """What may change, and the key of the row in which it does."""
-    return (*(getattr(record, name) for name in CHANGED), record.key)
+    """What of a record may change, as it is kept."""
+    return tuple(getattr(record, name) for name in CHANGED)
 
 
 def record_of(row: Sequence[Any]) -> SessionRecord:

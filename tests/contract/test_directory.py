@@ -19,6 +19,7 @@ from gateway.stores.directory import NodeLoad, NodePlace, NodesSeen
 from gateway.stores.postgresql import appending, lease, schema
 from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.directory import PostgresqlDirectory
+from gateway.stores.postgresql.nodes import rows_of
 from gateway.stores.postgresql.store import PostgresqlStore
 from tests.contract.core_store import opened
 from tests.contract.engines import Collector, delta, filled, record, tombstone
@@ -235,7 +236,7 @@ async def test_what_a_dead_one_left_open_is_taken_over_once() -> None:
         assert not await second.directory.claim_open(limit=9)
         assert not await second.directory.claim_expired(9, limit=9)
         await first.stand_still()
-        row = next(one.row for one in await second.directory.nodes() if one.name == "a")
+        row = next(one.row for one in await second.store.query(rows_of) if one.name == "a")
         assert not await second.directory.bury(msgspec.structs.replace(row, beat=row.beat - 1))
         assert await second.directory.bury(row)
         taken = await asyncio.gather(*(one.directory.claim_open(limit=9) for one in (second, third)))
@@ -251,7 +252,7 @@ async def test_what_a_dead_one_left_open_is_taken_over_once() -> None:
 async def test_a_dead_one_is_removed_though_it_holds_a_transaction_open() -> None:
     async with two_nodes() as (first, second):
         await first.stand_still()
-        row = next(one.row for one in await second.directory.nodes() if one.name == "a")
+        row = next(one.row for one in await second.store.query(rows_of) if one.name == "a")
         async with connected(first.store._url) as open_one:
             await open_one.execute("BEGIN")
             await open_one.fetch("SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE", row.id)
@@ -398,7 +399,7 @@ async def test_one_whose_row_is_gone_writes_nothing_and_claims_nothing() -> None
     async with two_nodes() as (first, second):
         await first.store.sessions.create(record())
         await first.stand_still()
-        row = next(one.row for one in await second.directory.nodes() if one.name == "a")
+        row = next(one.row for one in await second.store.query(rows_of) if one.name == "a")
         assert await second.directory.bury(row)
         assert await second.claim() == 2
         place = NodePlace(second.directory.node, "b", "http://b:1")

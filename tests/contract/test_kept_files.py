@@ -263,3 +263,28 @@ async def test_a_bucket_that_does_not_answer_is_told_from_a_file_that_is_gone(
             await run(asked)
         assert not isinstance(told.value, FileNotFoundError)
     contents.close()
+
+
+async def test_what_a_bucket_has_removed_without_saying_so_is_written_again(
+    bucket_url: str, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obstore = pytest.importorskip("obstore", reason="requirements-dev.txt is not installed")
+    contents, delete = outside(_of_its_own(bucket_url, tmp_path)), obstore.delete
+
+    def cut(*args: Any) -> None:
+        delete(*args)
+        raise OSError("the answer is lost")
+
+    def act() -> None:
+        digest, _ = contents.put(KEY, [b"x"])
+        contents.flush(KEY)
+        with monkeypatch.context() as patch:
+            patch.setattr(obstore, "delete", cut)
+            with pytest.raises(OSError, match="the bucket does not answer"):
+                contents.keep(KEY, set())
+        contents.put(KEY, [b"x"])
+        contents.flush(KEY)
+        assert b"".join(contents.get(KEY, digest)) == b"x"
+
+    await run(act)
+    contents.close()

@@ -282,3 +282,22 @@ async def test_a_fork_that_fails_in_the_middle_leaves_nothing(
     assert set(gateway.inner.services.workers.workspaces._taken) == uids
     assert list((gateway.data_path / forks.HALF).iterdir()) == []
     assert (await forked(gateway, name, session_id="half"))["session"]["session_id"] == "half"
+
+
+async def test_a_fork_that_fails_leaves_no_uid_where_each_machine_has_its_own(
+    gateway: GatewayInside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspaces = gateway.inner.services.workers.workspaces
+    monkeypatch.setattr(workspaces, "has_own_uids", True)
+    name = await made(gateway)
+    await gateway.chat(name, "echo one > a")
+    await turns_of(gateway, name, 1)
+    before = dict(workspaces._own)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(PuttingBack, "_write_content", full)
+    refused = await ask(gateway.http, "POST", f"/api/sessions/{name}/fork", {"session_id": "half-own"})
+    assert (refused.status, refused.code) == (507, "store_full")
+    assert workspaces._own == before

@@ -20,7 +20,7 @@ from gateway.errors import SessionElsewhere
 from gateway.events.lifecycle import CloseReason
 from gateway.http import forwarding
 from gateway.principal import LOCAL, Principal
-from tests.pairs import IDS, Pair, bad_owner, pair
+from tests.pairs import IDS, Pair, at_owner, bad_owner, pair
 from tests.shared import SHARED, Answer, ask, forged, free_port, fresh_id
 from tests.streams import StreamReader, open_stream
 
@@ -34,12 +34,6 @@ async def two(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
         directory, config="[limits]\nsession_burst = 1000\n", agents={"fast": "streams_fast"}
     ) as found:
         yield found
-
-
-def at_owner(two: Pair, name: str = "s") -> str:
-    session_id = fresh_id(name)
-    two.has[session_id] = 1
-    return session_id
 
 
 @contextlib.contextmanager

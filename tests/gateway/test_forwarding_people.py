@@ -16,8 +16,8 @@ import pytest_asyncio
 
 from gateway.auth.node_tickets import HEADER, Said, digest
 from gateway.principal import Principal
-from tests.pairs import IDS, Pair, pair
-from tests.shared import SHARED, ask, free_port, fresh_id
+from tests.pairs import IDS, Pair, at_owner, pair
+from tests.shared import SHARED, ask, free_port
 from tests.streams import open_stream
 
 pytestmark = SHARED
@@ -39,12 +39,6 @@ park_after_seconds = 0
 async def two(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
     async with pair(tmp_path_factory.mktemp("people"), config=CONFIG) as found:
         yield found
-
-
-def at_owner(two: Pair) -> str:
-    session_id = fresh_id()
-    two.has[session_id] = 1
-    return session_id
 
 
 async def test_the_principal_of_the_edge_is_the_owners_too(two: Pair) -> None:

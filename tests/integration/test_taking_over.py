@@ -52,15 +52,16 @@ class Follower:
         while not any(kind == through for _, kind in self.seen):
             after = str(self.seen[-1][0]) if self.seen else "0"
             self.connections += 1
-            async with (
-                self._gateway.caller() as http,
-                open_stream(http, self._session, after=after) as stream,
-            ):
-                while (frame := await stream.next()) is not None:
-                    if frame.id is not None:
-                        self.seen.append((int(frame.id), frame.event))
-                    if frame.event == through:
-                        return
+            with contextlib.suppress(aiohttp.ClientPayloadError):  # a connection may be cut
+                await self._follow(after, through)
+
+    async def _follow(self, after: str, through: str) -> None:
+        async with self._gateway.caller() as http, open_stream(http, self._session, after=after) as stream:
+            while (frame := await stream.next()) is not None:
+                if frame.id is not None:
+                    self.seen.append((int(frame.id), frame.event))
+                if frame.event == through:
+                    return
 
 
 async def test_turns_that_run_go_on_and_everything_else_moves(tmp_path: pathlib.Path) -> None:
@@ -107,6 +108,25 @@ async def _ask(gateway: RunningGateway, waits: list[float]) -> None:
                 assert one.status == 200, await one.text()
             waits.append(time.monotonic() - began)
             await asyncio.sleep(0.05)
+
+
+async def test_a_stream_of_a_session_that_moves_is_no_error(tmp_path: pathlib.Path) -> None:
+    those = agents()
+    async with running_gateway(tmp_path, config=CONFIG, agents=those) as old:
+        await old.post("/api/sessions", {"session_id": "idle", "agent": "quick"}, status=201)
+        await old.chat("idle", "hello")
+        follower = Follower(old, "idle")
+        following = asyncio.create_task(follower.run(through="session_deleted"))
+
+        async def is_connected(times: int) -> bool:
+            return follower.connections >= times and bool(follower.seen)
+
+        await eventually(lambda: is_connected(1))
+        async with running_gateway(tmp_path, "--take-over", config=CONFIG, agents=those) as new:
+            assert await soon(old.process.wait(), 20) == 0
+            await eventually(lambda: is_connected(2))
+            following.cancel()
+            assert " ERROR " not in new.log()
 
 
 async def test_what_a_predecessor_leaves_that_is_killed_is_ended_in_words(tmp_path: pathlib.Path) -> None:

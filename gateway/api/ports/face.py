@@ -39,8 +39,6 @@ from gateway.workers.ports import PortClosed
 
 AT_ONCE: Final = 256
 """Requests and WebSockets to the workers of one session at a time."""
-NODES_SECONDS: Final = 1.0
-"""How long it is remembered which gateways share the store."""
 _COOKIE: Final = "agw_port"
 _API: Final = "/api/sessions/{session_id}/ports"
 _PREFLIGHT: Final = {
@@ -70,15 +68,16 @@ class OpenPorts(Struct):
 class PortsFace:
     """The handlers, and the host names of openings. `close` it."""
 
-    def __init__(self, manager: SessionManager, services: FaceServices) -> None:
+    def __init__(
+        self, manager: SessionManager, services: FaceServices, *, nodes: Callable[[], Sequence[Node]]
+    ) -> None:
+        """`nodes`: the gateways that share the store, as they were lately."""
+        self._nodes = nodes
         self._manager = manager
         self._services = services
         self._http = WorkerHttp()
         self._openings = Openings(services.monotonic)
         self._passing: Counter[str] = Counter()
-        self._nodes: Sequence[Node] = ()
-        """The gateways that share the store, as they were lately."""
-        self._looks_at = 0.0
 
     async def close(self) -> None:
         """Ends the connections to workers."""
@@ -171,7 +170,7 @@ class PortsFace:
     async def _by_path(self, connection: HTTPConnection, receive: Receive, send: Send) -> None:
         scope, label = connection.scope, connection.path_params["label"]
         carried(scope).operation = "reach_port"
-        opening = self._openings.find(label) or await self._elsewhere(label)
+        opening = self._openings.find(label) or self._elsewhere(label)
         if scope.get("method") == "OPTIONS" and "access-control-request-method" in connection.headers:
             await Response(status_code=204, headers=_PREFLIGHT)(scope, receive, send)
             return
@@ -191,7 +190,7 @@ class PortsFace:
     async def _by_host(self, connection: HTTPConnection, receive: Receive, send: Send) -> None:
         scope, label = connection.scope, port_label(connection.headers.get("host", "")) or ""
         carried(scope).operation = "reach_port"
-        opening = self._openings.find(label) or await self._elsewhere(label)
+        opening = self._openings.find(label) or self._elsewhere(label)
         is_secure = scope.get("scheme") in ("https", "wss")
         cookie = f"__Host-{_COOKIE}" if is_secure else _COOKIE
         if scope["type"] == "http" and (given := connection.query_params.get(TICKET)) is not None:
@@ -224,13 +223,10 @@ class PortsFace:
             name.lower() for name in (proxy.user_header, proxy.tenant_header, proxy.groups_header) if name
         )
 
-    async def _elsewhere(self, label: str) -> NoReturn:
+    def _elsewhere(self, label: str) -> NoReturn:
         """Raises SessionElsewhere if the gateway that made an opening lives, else RouteNotFound."""
         if (directory := self._services.store.directory) is not None and not is_of(label, directory.node):
-            now = self._services.monotonic()
-            if now >= self._looks_at:  # labels that somebody makes up cost no question each
-                self._nodes, self._looks_at = await directory.nodes(), now + NODES_SECONDS
-            for node in self._nodes:
+            for node in self._nodes():
                 if node.url and is_of(label, node.id):
                     raise SessionElsewhere(node=node.id, url=node.url)
         raise RouteNotFound("This preview has ended. Open the port in its session again.")

@@ -16,18 +16,14 @@ from msgspec import Struct
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.egress.worker_http import WorkerAnswer, WorkerHttp, WorkerSilent, WorkerSocket
+from gateway.http.passing import HOPS
 from gateway.workers.forks import ForkWorker
 
 STANDING_SECONDS: Final = 4.0
 """How often a long answer looks whether its reader may still have it."""
 SANDBOX: Final = b"sandbox allow-scripts allow-forms allow-modals allow-popups allow-downloads"
 """Without `allow-same-origin`: the page has no origin, and none of the gateway's cookies."""
-_HOPS: Final = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
-        *("te", "trailer", "transfer-encoding", "upgrade", "content-length"),
-    }
-)
+_HOPS: Final = {name.decode() for name in HOPS} | {"content-length"}
 _NOT_PASSED_ON: Final = _HOPS | {
     *("host", "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-port"),
     *("x-real-ip", "x-session-id", "x-request-id", "x-visitor-token", "x-csrf-token", "idempotency-key"),

@@ -218,9 +218,10 @@ class Mirror(Observer):
         found = await asyncio.gather(*(self._shown(key, wait) for key, wait in batch.items()))
         shown = dict(zip(batch, found, strict=True))
         scripts: dict[ShopKey, Script] = {}
+        marks: dict[ShopKey, bytes] = {}
         for key, what in shown.items():
             if isinstance(what, Mirrored):
-                now = layout.marks(what.messages or ())
+                now = marks[key] = layout.marks(what.messages or ())
                 scripts[key] = layout.write(key, self._kind, what, before=self._known.get(key, b""), now=now)
             elif what == "unread":
                 self._later(key, batch[key])
@@ -236,10 +237,10 @@ class Mirror(Observer):
             elif answer == layout.CHANGED:
                 self._again(key, batch[key])  # and as a whole
             else:
-                self._written(key, shown[key], answer)
+                self._written(key, shown[key], answer, now=marks.get(key, b""))
         return refusal
 
-    def _written(self, key: ShopKey, what: Mirrored | str, answer: int) -> None:
+    def _written(self, key: ShopKey, what: Mirrored | str, answer: int, *, now: bytes) -> None:
         if answer == layout.OF_ANOTHER:
             self._of_another(key)
         elif not isinstance(what, Mirrored):
@@ -247,7 +248,7 @@ class Mirror(Observer):
         else:
             self._counted.labels("written").inc()
             if what.messages is not None:
-                self._known[key] = layout.marks(what.messages)
+                self._known[key] = now
                 if len(self._known) > KNOWN:
                     self._known.popitem(last=False)
 

@@ -7,7 +7,7 @@ statement that writes events joins it, and the row of the gateway itself. What a
 from __future__ import annotations
 
 import datetime
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -118,19 +118,22 @@ class Appender:
                 size += len(event.body)
         return size <= log_rows.STATEMENT_BYTES
 
-    async def claimed(self, connection: Any, logs: Mapping[Sink, list[Event]]) -> Logs:
-        """(row, generation, events) of logs whose session is there and this gateway's; of one that is alone,
-        from now on.
+    async def claim(self, connection: Any, logs: Iterable[Sink]) -> None:
+        """Takes the sessions of these logs, those that are there, for a gateway that is alone; outside a
+        transaction, because what is claimed is noted. One of several has claimed what it may write.
         """
-        held = self.claims.held
-        unknown = [sink.key for sink in logs if sink.key not in held]
-        if unknown and self.claims.is_alone:
-            found = await connection.fetch(_CLAIM, self.claims.node, unknown)
-            for key, row_id, generation in found:
-                self.claims.take(key, row_id, generation)
-            if len(found) < len(unknown) and not await connection.fetchval(_IS_THERE, self.claims.node):
-                raise NodeLost  # else the sessions are gone
-        pairs = ((held.get(sink.key), events) for sink, events in logs.items())
+        unknown = [sink.key for sink in logs if sink.key not in self.claims.held]
+        if not unknown or not self.claims.is_alone:
+            return
+        found = await connection.fetch(_CLAIM, self.claims.node, unknown)
+        for key, row_id, generation in found:
+            self.claims.take(key, row_id, generation)
+        if len(found) < len(unknown) and not await connection.fetchval(_IS_THERE, self.claims.node):
+            raise NodeLost  # else the sessions are gone
+
+    def claimed(self, logs: Mapping[Sink, list[Event]]) -> Logs:
+        """(row, generation, events) of logs whose session is there and this gateway's."""
+        pairs = ((self.claims.held.get(sink.key), events) for sink, events in logs.items())
         return [(*claim, events) for claim, events in pairs if claim is not None]
 
     async def put(
@@ -139,14 +142,13 @@ class Appender:
         """Events alone; those logs that another gateway has. A log that is not found any more was claimed in
         vain, if a failover has undone that, or has gone with its session.
         """
-        claimed = await self.claimed(connection, logs)
-        found = await self._put_as_one(connection, attempt, claimed) if claimed else set[int]()
+        await self.claim(connection, logs)
+        found = await self._put_as_one(connection, attempt, self.claimed(logs))
         again = self._others_than(found, logs)
         if not again:
             return set()
         await self._claim_again(connection, again)
-        if claimed := await self.claimed(connection, again):
-            found |= await self._put_as_one(connection, attempt, claimed)
+        found |= await self._put_as_one(connection, attempt, self.claimed(again))
         return await self._fenced(connection, self._others_than(found, logs))
 
     def _others_than(self, found: set[int], logs: Mapping[Sink, list[Event]]) -> dict[Sink, list[Event]]:
@@ -154,13 +156,13 @@ class Appender:
         return {sink: events for sink, events in logs.items() if held.get(sink.key, (0,))[0] not in found}
 
     async def _claim_again(self, connection: Any, logs: Mapping[Sink, list[Event]]) -> None:
-        held = self.claims.held
-        claims = [held[sink.key] for sink in logs if sink.key in held]
         if self.claims.is_alone:
             for sink in logs:
                 self.claims.drop(sink.key)
-        elif claims:
-            await connection.fetch(_CLAIM_AGAIN, self.claims.node, *map(list, zip(*claims, strict=True)))
+            await self.claim(connection, logs)
+        elif claimed := self.claimed(logs):
+            ids, generations, _ = zip(*claimed, strict=True)
+            await connection.fetch(_CLAIM_AGAIN, self.claims.node, list(ids), list(generations))
 
     async def _fenced(self, connection: Any, logs: Mapping[Sink, list[Event]]) -> set[Sink]:
         """Those whose session is there, and another gateway's."""
@@ -176,7 +178,7 @@ class Appender:
             return set()
         found: set[int] = set()
         for _ in range(2):
-            claimed = await self.claimed(connection, self._others_than(found, logs))
+            claimed = self.claimed(self._others_than(found, logs))
             ids, generations = [one[0] for one in claimed], [one[1] for one in claimed]
             rows = await connection.fetch(_FENCE, self.claims.node, ids, generations)
             found |= {row[0] for row in rows}
@@ -187,6 +189,8 @@ class Appender:
 
     async def _put_as_one(self, connection: Any, attempt: CommitAttempt, logs: Logs) -> set[int]:
         """Events of logs as one statement; those logs that were found."""
+        if not logs:
+            return set()
         rows: list[Row] = []
         turns: dict[int, int] = {}
         for session, _, events in logs:

@@ -12,8 +12,9 @@ from typing import Any, Final, TypeVar
 
 from gateway.errors import StoreFailed
 from gateway.stores.database import Statements
-from gateway.stores.directory import Node, NodePlace
+from gateway.stores.directory import NodePlace
 from gateway.stores.postgresql import nodes
+from gateway.stores.postgresql.appending import ALIVE
 from gateway.stores.postgresql.claims import FENCE, HeldSessions
 from gateway.stores.postgresql.connections import ReadPool
 from gateway.stores.postgresql.errors import OF_THE_DRIVER, worded
@@ -26,8 +27,7 @@ T = TypeVar("T")
 _IS_FREE: Final = "(node IS NULL OR NOT EXISTS (SELECT FROM nodes AS n WHERE n.id = sessions.node))"
 _LOCK: Final = "SELECT id FROM sessions WHERE owner = $1 AND session_id = $2 FOR NO KEY UPDATE"
 _TAKE: Final = (
-    "WITH alive AS (SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE)"  # noqa: S608 - literals
-    " UPDATE sessions SET node = $1, generation = generation + 1 FROM alive"
+    f"WITH {ALIVE} UPDATE sessions SET node = $1, generation = generation + 1 FROM alive"  # noqa: S608 - literals
     f" WHERE sessions.id = ANY($2::bigint[]) AND (node = $1 OR {_IS_FREE})"
     " RETURNING key, sessions.id, generation"
 )
@@ -130,9 +130,6 @@ class PostgresqlDirectory:
     async def has_key(self, key: str) -> bool:
         query = "SELECT EXISTS (SELECT FROM sessions WHERE key = $1 AND node = $2)"
         return bool(await self._readers.query(lambda c: c.fetchval(query, key, self.node)))
-
-    async def nodes(self) -> Sequence[Node]:
-        return await self._readers.query(nodes.rows_of)
 
     async def bury(self, row: NodeRow) -> bool:
         try:

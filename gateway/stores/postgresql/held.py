@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from gateway.stores.database import Statements
 from gateway.stores.held import BudgetHolding, BudgetStanding, Decide, HeldName, HoldingGranted, HoldingWanted
+from gateway.stores.ledger_rows import TOKENS
 from gateway.stores.sessions import OwnerTotal
 from gateway.stores.usage import UseName
 
@@ -57,11 +58,8 @@ _TOTALS: Final = (
     " AS t (sessions, bytes)"
     " WHERE t.sessions > 0"
 )
-
-
-_TOKENS: Final = "input + cache_read + cache_write + output + reasoning + told_tokens"
 _WHOSE: Final = {
-    "gateway": "'' = ''",
+    "gateway": "true",
     "tenant": "l.tenant = w.name",
     "subject": "l.owner = w.name",
     "key": "l.key_id = w.name",
@@ -201,5 +199,5 @@ class PostgresqlHeld:
 
 
 async def _spent(connection: Statements, name: UseName, from_day: int, to_day: int) -> BudgetHolding:
-    query = _SPENT.format(tokens=_TOKENS, whose=_WHOSE[name[0]])
+    query = _SPENT.format(tokens=TOKENS, whose=_WHOSE[name[0]])
     return BudgetHolding(*await connection.fetchrow(query, from_day, to_day, name[1]))

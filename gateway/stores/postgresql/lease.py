@@ -29,7 +29,7 @@ from gateway.stores.contract import OnBeat
 from gateway.stores.directory import ALONE
 from gateway.stores.postgresql.connections import SILENT_SECONDS, connect
 from gateway.stores.postgresql.errors import worded
-from gateway.stores.postgresql.nodes import SeveralNodes, entering, others_than_alone
+from gateway.stores.postgresql.nodes import LOOK_SECONDS, SeveralNodes, entering, others_than_alone
 from gateway.stores.postgresql.schema import has_table
 from gateway.stores.sightings import NodeRow, Sightings
 
@@ -39,8 +39,6 @@ BEATS_IN_TURN: Final = 3
 """Of a lease: a beat that is not answered by then is sent on another connection."""
 BEATS_MISSED: Final = 3
 """Who has let go of the lock is dead after so many; who has only lost its connection has another by then."""
-LOOK_SECONDS: Final = 0.1
-"""How often who waits looks."""
 RELEASE_SECONDS: Final = 2.0
 """How long letting go may take."""
 _TAKEN: Final = (

@@ -23,23 +23,10 @@ UNDER_WAY_SECONDS: Final = 0.3
 stands still keeps what it has begun.
 """
 _LOCK: Final = 0x61677764
-_COLUMNS: Final = (
-    *(
-        "id",
-        "name",
-        "place",
-        "url",
-        "version",
-        "mark",
-        "schema",
-        "lease_seconds",
-        "beat",
-        "state",
-        "sessions",
-    ),
-    *("workers", "worker_limit"),
-)
-_ROWS: Final = f"SELECT {', '.join(_COLUMNS)} FROM nodes ORDER BY name"  # noqa: S608 - literals
+_OF_LOAD: Final = NodeLoad.__struct_fields__
+_OF_NODE: Final = tuple(name for name in Node.__struct_fields__ if name != "load")
+_COLUMNS: Final = ", ".join((*_OF_NODE, *_OF_LOAD))
+_ROWS: Final = f"SELECT {_COLUMNS} FROM nodes ORDER BY name"  # noqa: S608 - literals
 _OLD_ROWS: Final = "SELECT id, name, place, beat FROM nodes"
 _IS_OLD: Final = (
     "SELECT NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('nodes') AND attname = 'mark')"
@@ -50,7 +37,7 @@ _INSERT: Final = (
 )
 _BEAT: Final = (
     "WITH mine AS (UPDATE nodes SET beat = beat + 1, state = $2, sessions = $3, workers = $4,"  # noqa: S608 - literals
-    f" worker_limit = $5 WHERE id = $1 RETURNING id) SELECT {', '.join(_COLUMNS)},"
+    f" worker_limit = $5 WHERE id = $1 RETURNING id) SELECT {_COLUMNS},"
     " (SELECT changes FROM cluster) AS changes, EXISTS (SELECT FROM mine) AS is_mine FROM nodes ORDER BY name"
 )
 _DELETE: Final = "DELETE FROM nodes WHERE id = $1 AND ($2::bigint IS NULL OR beat = $2)"
@@ -71,18 +58,8 @@ async def rows_of(connection: Any) -> list[Node]:
 
 def node_of(row: Any) -> Node:
     """One of those."""
-    return Node(
-        id=row["id"],
-        name=row["name"],
-        place=row["place"],
-        url=row["url"],
-        version=row["version"],
-        mark=row["mark"],
-        schema=row["schema"],
-        lease_seconds=row["lease_seconds"],
-        beat=row["beat"],
-        load=NodeLoad(row["state"], row["sessions"], row["workers"], row["worker_limit"]),
-    )
+    load = NodeLoad(*(row[name] for name in _OF_LOAD))
+    return Node(load=load, **{name: row[name] for name in _OF_NODE})
 
 
 @contextlib.asynccontextmanager

@@ -76,7 +76,7 @@ class PostgresqlSessions:
         claims = self._claims
 
         async def act(connection: Statements) -> None:
-            born = (None, 0) if claims.is_alone else (claims.node, 1)
+            born = _NOBODYS if claims.is_alone else (claims.node, 1)
             row_id = await _insert(connection, record, born)
             if not claims.is_alone:
                 claims.take(record.key, row_id, 1)
@@ -139,7 +139,7 @@ class PostgresqlSessions:
         self._write_soon(functools.partial(self._update, record=record))
 
     async def _update(self, connection: Statements, *, record: SessionRecord) -> None:
-        await self._claims.change(connection, _UPDATE, record.key, *changed_in(record)[:-1])
+        await self._claims.change(connection, _UPDATE, record.key, *changed_in(record))
 
     async def of_owner(self, owner: str, *, limit: int) -> Sequence[SessionRecord]:
         return await self._many("WHERE owner = $1 ORDER BY last_active_at DESC, key LIMIT $2", owner, limit)

@@ -75,22 +75,24 @@ class PostgresqlStore:
         self.on_end = on_end
         self._projections: dict[type, list[PostgresqlProjection]] = {}
         self._erases: list[Erase] = [
-            *(ledger.forget_session, options.forget_options),
+            ledger.forget_session,
+            options.forget_options,
             kept_files.forget_session,
         ]
         """What other concerns delete with a session."""
         self._readers = ReadPool(url)
         self._lease: NodeLease | None = None
-        self.claims = HeldSessions(is_alone=not self._cluster.url)
+        is_alone = not self._cluster.url
+        self.claims = HeldSessions(is_alone=is_alone)
         self.directory = (
             None
-            if self.claims.is_alone
+            if is_alone
             else PostgresqlDirectory(
                 self._readers, self.claims, transact=self.transact, connect=self._connected
             )
         )
         self._writer: PostgresqlWriter | None = None
-        self.files = kept_files.PostgresqlFiles(url, node=lambda: self._lease.node if self._lease else 0)
+        self.files = kept_files.PostgresqlFiles(url, node=self._node)
         self.search = PostgresqlSearch(self)
         self.labels = PostgresqlLabels(self)
         self.sessions = PostgresqlSessions(
@@ -99,7 +101,7 @@ class PostgresqlStore:
             append=self._append,
             write_soon=self._write_soon,
             erases=self._erases,
-            on_delete=self._deleted,
+            on_delete=self.claims.drop,
             on_fork=self.search.touch,
         )
         self.logs = PostgresqlLogs(self, claims=self.claims, writer=lambda: self._writer)
@@ -111,11 +113,11 @@ class PostgresqlStore:
         self.tenants = PostgresqlTenants(self)
         self.usage = PostgresqlUsage(self)
         self.options = options.PostgresqlOptions(self)
-        self.ledger = ledger.PostgresqlLedger(self, node=self._node if self._cluster.url else lambda: 0)
+        self.ledger = ledger.PostgresqlLedger(self, node=(lambda: 0) if is_alone else self._node)
         self.sequences = PostgresqlSequences(self)
         self.changes = PostgresqlChanges(self)
         self.signing = PostgresqlSigning(self, node=self._node)
-        self.held = PostgresqlHeld(self._readers, node=self._node) if self._cluster.url else None
+        self.held = None if is_alone else PostgresqlHeld(self._readers, node=self._node)
 
     @property
     def tables(self) -> PostgresqlStore:
@@ -129,10 +131,7 @@ class PostgresqlStore:
 
     def _node(self) -> int:
         """The id of this gateway's row."""
-        return self._lease.node if self._lease is not None else 0
-
-    def _deleted(self, key: str) -> None:
-        self.claims.drop(key)
+        return self.claims.node
 
     async def _append(self, connection: Statements, row_id: int, events: Sequence[Event]) -> None:
         if self._writer is not None:

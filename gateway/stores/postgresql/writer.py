@@ -305,10 +305,10 @@ class PostgresqlWriter:
         if not group.calls and appender.is_one_statement(group.events):
             group.fenced = await appender.put(connection, attempt, group.events)
             return
-        await appender.claimed(connection, group.events)  # outside, because what is claimed is noted
+        await appender.claim(connection, group.events)
         async with self._transaction(connection, attempt):
             group.fenced = await appender.fenced(connection, group.events)
-            logs = await appender.claimed(connection, group.written())
+            logs = appender.claimed(group.written())
             await appender.append(connection, [(session, events) for session, _, events in logs])
             for call in group.calls:
                 await self._act(connection, call)
@@ -316,7 +316,7 @@ class PostgresqlWriter:
     async def _commit_events_apart(self, connection: Any, attempt: CommitAttempt, group: WriteGroup) -> None:
         """Writes every event that can be written, log by log, and notes those that cannot."""
         spoiled: dict[Sink, set[int]] = {}
-        await self.appender.claimed(connection, group.events)
+        await self.appender.claim(connection, group.events)
         async with self._transaction(connection, attempt):
             group.fenced = await self.appender.fenced(connection, group.events)
             for sink, events in group.written().items():

@@ -269,7 +269,7 @@ def _insert(connection: sqlite3.Connection, record: SessionRecord) -> int:
 
 
 def _update(connection: sqlite3.Connection, *, record: SessionRecord) -> None:
-    connection.execute(_UPDATE, changed_in(record))
+    connection.execute(_UPDATE, (*changed_in(record), record.key))
 
 
 def _titled(connection: sqlite3.Connection, row_id: int, event: Event) -> None:

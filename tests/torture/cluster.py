@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import psutil
@@ -32,7 +33,6 @@ from tests.shared import crowding
 from tests.torture import unfenced
 from tests.torture.campaign import CONFIG, SETTLE_SECONDS, check_all, descendants, middle, worst
 from tests.torture.clients import Broken, Talker, World
-from tests.torture.unfenced import environment
 
 PAUSE_SECONDS: Final = (0.1, 10.0)
 """How long a gateway stands still: many fall near the lease, as the logarithm is drawn evenly."""
@@ -75,7 +75,7 @@ class ClusterCampaign:
         sessions: int,
         seconds: float,
         seed: int,
-        environ: dict[str, str] | None = None,
+        fence: Callable[[], None] | None = None,
     ) -> None:
         self.figures = NodeFigures()
         self._directory = directory
@@ -84,7 +84,7 @@ class ClusterCampaign:
         self._pauses = pauses
         self._talkers = sessions
         self._seconds = seconds
-        self._environ = environ or {}
+        self._fence = fence
         self._world = World(seed=seed)
         self._random = self._world.random
         self._watches: set[asyncio.Task[None]] = set()
@@ -97,8 +97,12 @@ class ClusterCampaign:
         """Hurts one gateway after the other until the faults or the seconds are used up, then checks."""
         began = time.monotonic()
         try:
-            nodes = running_nodes(self._directory, self._count, config=CONFIG, environ=self._environ)
+            environ = unfenced.environment(self._directory, self._fence) if self._fence else {}
+            nodes = running_nodes(self._directory, self._count, config=CONFIG, environ=environ)
             async with nodes as running, asyncio.TaskGroup() as tasks:
+                if self._fence is unfenced.off:
+                    async with running.connected() as database:
+                        await database.execute(unfenced.TAKE_AWAY)
                 self._up(running)
                 talking = [
                     tasks.create_task(Talker(self._world, number).run(), name=f"talker {number}")
@@ -127,6 +131,8 @@ class ClusterCampaign:
     # -- faults -------------------------------------------------------------------------------------------
 
     async def _one_fault(self, nodes: Nodes) -> None:
+        for index in filter(nodes.has_ended, nodes.indexes):
+            await self._again(nodes, index)
         index = self._random.choice(nodes.indexes)
         kills, pauses = self._kills - self.figures.kills, self._pauses - self.figures.pauses
         if self._random.random() * (kills + pauses) < kills:
@@ -162,10 +168,8 @@ class ClusterCampaign:
                 )
         began = time.monotonic()
         while time.monotonic() - began < BACK_SECONDS * crowding():
-            if gateway.process.returncode is not None:
-                self.figures.ended += 1
-                await nodes.stop(index)
-                await nodes.start(index)
+            if nodes.has_ended(index):
+                await self._again(nodes, index)
                 break
             if await self._is_ready(gateway.url):
                 break
@@ -175,6 +179,12 @@ class ClusterCampaign:
                 "", f"{nodes.name(index)} did not serve {BACK_SECONDS:g} s after it had stood still"
             )
         self.figures.back.append(time.monotonic() - began)
+
+    async def _again(self, nodes: Nodes, index: int) -> None:
+        """Starts one that ended by itself, as a supervisor does."""
+        self.figures.ended += 1
+        await nodes.stop(index)
+        await nodes.start(index)
 
     async def _is_ready(self, url: str) -> bool:
         with contextlib.suppress(*Broken):
@@ -267,7 +277,7 @@ async def _run(directory: pathlib.Path, options: argparse.Namespace) -> ClusterC
         sessions=options.sessions,
         seconds=options.seconds,
         seed=options.seed,
-        environ=environment(directory, getattr(unfenced, options.fence)) if options.fence else {},
+        fence=getattr(unfenced, options.fence) if options.fence else None,
     )
     await campaign.run()
     return campaign

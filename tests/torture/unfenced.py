@@ -18,6 +18,8 @@ from gateway.stores.postgresql.lease import NodeLease
 
 ROOT: Final = pathlib.Path(__file__).parent.parent.parent
 _MINE: Final = " AND sessions.generation = f.generation AND sessions.node = $1"
+TAKE_AWAY: Final = "ALTER TABLE commits DROP CONSTRAINT commits_node_fkey"
+"""What `off` wants of the database: else nobody writes whose row is gone."""
 _THERE: Final = "SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE"
 
 

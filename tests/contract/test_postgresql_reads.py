@@ -53,4 +53,4 @@ async def test_a_connection_that_is_ended_between_two_steps_of_a_question_is_rep
         assert await store._readers.query(lambda connection: connection.fetchval("SELECT 7")) == 7
     finally:
         await store.close()
-    assert times == 2
+    assert times > 1

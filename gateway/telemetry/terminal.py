@@ -12,9 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Final
-
-from msgspec import Struct
+from typing import Final, NamedTuple
 
 _JOINERS: Final = "\u200c\u200d"
 """Formatting that words and emoji are made with, and that moves nothing."""
@@ -136,7 +134,7 @@ def marked(text: str) -> str:
     return f"\x1b[1;32m{text}\x1b[0m"
 
 
-class Screen(Struct, frozen=True):
+class Screen(NamedTuple):
     """The whole terminal, or a file that is given one picture after the other."""
 
     is_terminal: bool

@@ -27,6 +27,8 @@ LEASE_SECONDS: Final = 1.5
 BEAT_SECONDS: Final = 0.2
 LEAVE_SECONDS: Final = 0.5
 """How long one that is stopped passes on what still comes, at least."""
+PATIENT: Final = {"AGENT_GATEWAY_CLUSTER_LEASE_SECONDS": "15", "AGENT_GATEWAY_CLUSTER_BEAT_SECONDS": "0.5"}
+"""The environment of those of which none dies: on a busy machine a beat may come late."""
 
 
 class Nodes:

@@ -9,7 +9,7 @@ import aiohttp
 
 from tests.gateways import RunningGateway, Scenario
 from tests.integration.test_nodes import command
-from tests.nodes import Nodes, running_nodes
+from tests.nodes import PATIENT, Nodes, running_nodes
 from tests.patience import soon
 from tests.shared import ask, eventually, fresh_id
 from tests.streams import StreamReader, open_stream, state_when
@@ -54,7 +54,7 @@ async def where(nodes: Nodes, session: str) -> str | None:
 async def test_a_drained_node_gives_its_sessions_away_and_ends_with_its_last_turn(
     tmp_path: pathlib.Path,
 ) -> None:
-    async with running_nodes(tmp_path, 2, config=SETTLED, agents={"asks": ASKS}) as nodes:
+    async with running_nodes(tmp_path, 2, config=SETTLED, agents={"asks": ASKS}, environ=PATIENT) as nodes:
         idle, busy = fresh_id(), fresh_id()
         drained = nodes[0]
         await drained.chat(idle, "/echo before")
@@ -100,7 +100,7 @@ async def test_a_drained_node_gives_its_sessions_away_and_ends_with_its_last_tur
 
 async def test_an_operator_bounds_how_long_turns_may_go_on(tmp_path: pathlib.Path) -> None:
     bounded = "[server]\ndrain_seconds = 0.5\n"
-    async with running_nodes(tmp_path, 2, config=bounded) as nodes:
+    async with running_nodes(tmp_path, 2, config=bounded, environ=PATIENT) as nodes:
         busy = fresh_id()
         async with open_stream(nodes[1].http, busy) as stream:
             await nodes[0].send(busy, "/count 600 1000")
@@ -111,7 +111,7 @@ async def test_an_operator_bounds_how_long_turns_may_go_on(tmp_path: pathlib.Pat
 
 
 async def test_the_last_one_that_is_up_keeps_the_usual_grace(tmp_path: pathlib.Path) -> None:
-    async with running_nodes(tmp_path, 1) as nodes:
+    async with running_nodes(tmp_path, 1, environ=PATIENT) as nodes:
         busy = fresh_id()
         async with open_stream(nodes[0].http, busy) as stream:
             await nodes[0].send(busy, "/count 20 50")

@@ -24,7 +24,7 @@ import aiohttp
 from msgspec import Struct, field
 
 from tests.balancer import Balancer
-from tests.nodes import Nodes, running_nodes
+from tests.nodes import PATIENT, Nodes, running_nodes
 from tests.shared import crowding, fresh_id
 from tests.streams import StreamReader, open_stream
 from tests.torture.campaign import middle, worst
@@ -39,12 +39,6 @@ QUICK_SECONDS: Final = 0.2
 """Between an answer to a quick message and the next one."""
 TURN_SECONDS: Final = 90.0
 """In which a turn must have come to its end, where nothing else runs."""
-PATIENT: Final = {
-    "AGENT_GATEWAY_CLUSTER_LEASE_SECONDS": "15",
-    "AGENT_GATEWAY_CLUSTER_BEAT_SECONDS": "0.5",
-    "AGENT_GATEWAY_CLUSTER_LEAVE_SECONDS": "2",
-}
-"""Nothing dies here, and on a busy machine a beat may come late."""
 CONFIG: Final = """
 [applications]
 enabled = []
@@ -177,7 +171,7 @@ class Rolling:
         self._rounds = rounds
         self._talkers = talkers
         self._pause_ms = round(1000 * turn_seconds / NUMBERS)
-        self._environ = {**PATIENT, **(environ or {})}
+        self._environ = {**PATIENT, "AGENT_GATEWAY_CLUSTER_LEAVE_SECONDS": "2", **(environ or {})}
         self._checked = Checked()
         self._is_stopping = False
         self._stopping = set[str]()

@@ -169,7 +169,7 @@ class Gateway:
         self.sockets = self.added.sockets
         self._nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
-        self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
+        self.node_tickets = NodeTickets(self.auth.tickets, shared_ms=self._shared_ms(wall_ms))
         self.app = application(
             self._routes(),
             lifespan=self.lifespan,
@@ -204,6 +204,13 @@ class Gateway:
                 is_standing=self._standing_elsewhere,
             )
         return self._nodes_door
+
+    def _shared_ms(self, wall_ms: Callable[[], int]) -> Callable[[], int]:
+        """The clock of the store, or that of this machine until the store has said what time it is."""
+        membership = self.membership
+        if membership is None:
+            return wall_ms
+        return lambda: found if (found := membership.shared_ms()) is not None else wall_ms()
 
     def own_node(self) -> int:
         """What other gateways call this one: the id of its row where several share a store, else its

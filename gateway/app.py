@@ -174,7 +174,7 @@ class Gateway:
         self._nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
         self.manager.on_draining = self.watches.end_streams
-        self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
+        self.node_tickets = NodeTickets(self.auth.tickets, shared_ms=self._shared_ms(wall_ms))
         self.app = application(
             self._routes(),
             lifespan=self.lifespan,
@@ -209,6 +209,13 @@ class Gateway:
                 is_standing=self._standing_elsewhere,
             )
         return self._nodes_door
+
+    def _shared_ms(self, wall_ms: Callable[[], int]) -> Callable[[], int]:
+        """The clock of the store, or that of this machine until the store has said what time it is."""
+        membership = self.membership
+        if membership is None:
+            return wall_ms
+        return lambda: found if (found := membership.shared_ms()) is not None else wall_ms()
 
     def own_node(self) -> int:
         """What other gateways call this one: the id of its row where several share a store, else its

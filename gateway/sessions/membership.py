@@ -65,6 +65,8 @@ class Membership:
         keep in memory.
         """
         self._changes: int | None = None
+        self._store_said: tuple[int, float] | None = None
+        """The time by the clock of the store, and when it was heard."""
 
     def check(self) -> None:
         """Raises StoreUnreachable if nothing may be accepted now."""
@@ -74,6 +76,7 @@ class Membership:
     def seen(self, seen: NodesSeen) -> None:
         """The store has told of the others, just now."""
         before, self.nodes = self.nodes, seen.nodes
+        self._store_said = (seen.at_ms, self._monotonic()) if seen.at_ms else None
         others = [node.row for node in seen.nodes if node.id != seen.mine]
         self.dead = self._sightings.see(others, at=self._monotonic())
         if self.dead or {node.id for node in before} - {node.id for node in seen.nodes}:
@@ -81,6 +84,13 @@ class Membership:
         if seen.changes != self._changes:
             self._changes = seen.changes
             self.on_changes(seen.changes)
+
+    def shared_ms(self) -> int | None:
+        """The time by the clock of the store, which all gateways have in common; None if it has not said."""
+        if self._store_said is None:
+            return None
+        at_ms, heard = self._store_said
+        return at_ms + round(1000 * (self._monotonic() - heard))
 
     def name_of(self, node: int) -> str:
         """What the operator calls one of them."""

@@ -45,6 +45,7 @@ _BEAT: Final = (
     " state = CASE state WHEN 'draining' THEN state ELSE $2 END"
     f" WHERE id = $1 RETURNING id) SELECT {_COLUMNS},"
     " (SELECT number FROM commits WHERE node = $1) AS number,"
+    " (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms,"
     " (SELECT changes FROM cluster) AS changes, EXISTS (SELECT FROM mine) AS is_mine FROM nodes ORDER BY name"
 )
 """Who is asked to drain, by an operator in the database (`ask_to_drain`), does not take that back."""
@@ -160,7 +161,7 @@ class SeveralNodes:
         rows = await connection.fetch(_BEAT, node, load.state, load.sessions, load.workers, load.worker_limit)
         if not rows or not rows[0]["is_mine"]:
             return None
-        self._on_seen(NodesSeen(node, tuple(map(node_of, rows)), rows[0]["changes"]))
+        self._on_seen(NodesSeen(node, tuple(map(node_of, rows)), rows[0]["changes"], rows[0]["at_ms"]))
         return (rows[0]["number"],)
 
 

@@ -235,8 +235,8 @@ class PostgresqlStore:
         return result
 
     async def _transact_past(self, act: Callable[[Statements], Awaitable[T]]) -> T:
-        """Runs `act`, which puts down what has happened: that is true whoever has this gateway's place now, so
-        it is committed also once that is lost.
+        """Runs `act`, which puts down what has happened: that is true whoever has this one's place now, so it
+        is committed also once that is lost.
         """
         try:
             return await self.transact(act)

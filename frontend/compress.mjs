@@ -3,11 +3,12 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 
 const TEXTS = /\.(?:js|css|html|svg)$/;
+const ALONE_TOO = /\.html$|^assets/;
 const PACKED = /\.(?:br|gz)$/;
 /** Less than this fits into a packet anyway. */
 const LEAST = 1_000;
-/** More than this is kept compressed alone. */
-const ALONE = 60_000;
+/** More than this is kept compressed alone, if it is a page or what pages load. */
+const ALONE = 20_000;
 /** And more than this only in the coding that browsers take without TLS, too. */
 const MOST = 1_000_000;
 
@@ -21,7 +22,7 @@ for (const name of readdirSync(dist, { recursive: true })) {
   const brotli = { params: { [constants.BROTLI_PARAM_QUALITY]: 11, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length } };
   const packed = gzipSync(bytes, { level: 9 });
   writeFileSync(new URL(`${file.href}.gz`), packed);
-  if (bytes.length > ALONE) rmSync(file);
+  if (bytes.length > ALONE && ALONE_TOO.test(name)) rmSync(file);
   if (bytes.length > MOST) continue;
   const smaller = brotliCompressSync(bytes, brotli);
   if (blocks(smaller) < blocks(packed)) writeFileSync(new URL(`${file.href}.br`), smaller);

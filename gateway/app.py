@@ -80,6 +80,7 @@ class Gateway:
             on_commit=metrics.committed,
             on_trouble=metrics.store_troubled,
             on_end=self._on_store_end,
+            on_healed=metrics.store_was_healed,
             on_beat=self._on_store_beat,
             on_seen=self._on_store_seen,
             load=self._load,

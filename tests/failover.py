@@ -1,7 +1,8 @@
 """A gateway on two PostgreSQL servers, of which one dies: `python -m tests.failover --rounds 10`.
 
-The second one follows the first synchronously. While people talk the first is killed and the second promoted;
-the gateway, whose URL names both, goes on by itself. Then everything that was acknowledged must be there.
+The second one follows the first synchronously; with `--asynchronous` it does not, and hears nothing of the
+last messages. While people talk the first is killed and the second promoted; the gateway, whose URL names
+both, goes on by itself. Then everything that was acknowledged must be there.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from msgspec import Struct
 from tests.inside import GatewayInside, gateway_inside
 from tests.patience import within
 from tests.postgres import ROLE, Server, postgres, standby
+from tests.scrapes import scrape
 from tests.shared import ask
 
 SESSIONS: Final = 3
@@ -34,6 +36,8 @@ class Outcome(Struct, frozen=True):
     """What was acknowledged and is not there."""
     pause_seconds: float
     """From the kill until the first message was acknowledged after it."""
+    healed: int
+    """Commits that the second server lacked and was given again."""
 
 
 def missing(acknowledged: Iterable[str], there: Iterable[str]) -> list[str]:
@@ -85,9 +89,10 @@ def both(one: Server, other: Server, database: str) -> str:
     return f"postgresql://{ROLE}@{hosts}/{database}?target_session_attrs=read-write"
 
 
-async def fail_over(directory: pathlib.Path) -> Outcome:
+async def fail_over(directory: pathlib.Path, *, is_synchronous: bool = True) -> Outcome:
     """One round. Raises TimeoutError if the gateway does not go on."""
-    async with postgres(is_durable=True) as primary, standby(primary) as second:
+    servers = postgres(is_durable=True)
+    async with servers as primary, standby(primary, is_synchronous=is_synchronous) as second:
         database = (await primary.database()).rpartition("/")[2]
         config = f'store = "{both(primary, second, database)}"\n'
         async with gateway_inside(directory, config=config) as gateway, within(ROUND_SECONDS):
@@ -95,10 +100,12 @@ async def fail_over(directory: pathlib.Path) -> Outcome:
             tasks = [asyncio.create_task(people.talk(session)) for session in names()]
             try:
                 await people.until_each_says(2)
+                if not is_synchronous:
+                    await second.detach()
+                    await people.until_each_says(2)
                 killed = time.monotonic()
                 await primary.kill()
-                async with second.connection() as connection:
-                    await connection.execute("SELECT pg_promote()")
+                await second.promote()
                 await people.until_each_says(2)
                 people.is_over = True
             except BaseException:
@@ -111,7 +118,8 @@ async def fail_over(directory: pathlib.Path) -> Outcome:
                 task.result()
             first = min(at for at in people.acknowledged.values() if at > killed)
             lost = missing(people.acknowledged, await _words(gateway))
-            return Outcome(len(people.acknowledged), lost, first - killed)
+            healed = (await scrape(gateway)).value("store_healed_total")
+            return Outcome(len(people.acknowledged), lost, first - killed, int(healed))
 
 
 async def _words(gateway: GatewayInside) -> list[str]:
@@ -130,15 +138,17 @@ def main() -> int:
     """Rounds, a line each; 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--asynchronous", action="store_true")
+    asked = parser.parse_args()
+    rounds = asked.rounds
     outcomes = []
     for number in range(1, rounds + 1):
         with tempfile.TemporaryDirectory(prefix="failover-") as made:
-            outcome = asyncio.run(fail_over(pathlib.Path(made)))
+            outcome = asyncio.run(fail_over(pathlib.Path(made), is_synchronous=not asked.asynchronous))
         outcomes.append(outcome)
         print(  # noqa: T201
             f"round {number}: {outcome.acknowledged} acknowledged, {len(outcome.lost)} lost,"
-            f" a pause of {outcome.pause_seconds:.2f} s"
+            f" {outcome.healed} commits done again, a pause of {outcome.pause_seconds:.2f} s"
         )
     lost = sum(len(outcome.lost) for outcome in outcomes)
     longest = max(outcome.pause_seconds for outcome in outcomes)

@@ -105,6 +105,10 @@ class Nodes:
         self._running[index] = gateway, stack
         return gateway
 
+    def has_ended(self, index: int) -> bool:
+        """Whether it ended by itself."""
+        return self[index].process.returncode is not None
+
     async def kill(self, index: int) -> None:
         """With SIGKILL: no word to anybody."""
         await self.stop(index, signal.SIGKILL)

@@ -154,6 +154,20 @@ class Server:
                 assert self._process.returncode is None, (self.directory / "log").read_text()[-2000:]
                 await asyncio.sleep(0.02)
 
+    async def detach(self) -> None:
+        """Of a standby: it hears nothing more of the server that it follows."""
+        async with self.connection() as connection:
+            await connection.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            await connection.execute("SELECT pg_reload_conf()")
+            async with within(START_SECONDS):
+                while await connection.fetchval("SELECT EXISTS (SELECT FROM pg_stat_wal_receiver)"):
+                    await asyncio.sleep(0.02)
+
+    async def promote(self) -> None:
+        """Of a standby: it takes writes from now on."""
+        async with self.connection() as connection:
+            await connection.execute("SELECT pg_promote()")
+
     async def start_again(self) -> None:
         """After `kill`: it outlives the test, as the one before did."""
         await self.start()
@@ -196,8 +210,8 @@ async def postgres(*, is_durable: bool = False) -> AsyncIterator[Server]:
 
 
 @contextlib.asynccontextmanager
-async def standby(primary: Server) -> AsyncIterator[Server]:
-    """A server that follows another one, whose commits wait for it from then on."""
+async def standby(primary: Server, *, is_synchronous: bool = True) -> AsyncIterator[Server]:
+    """A server that follows another one, whose commits wait for it from then on if it `is_synchronous`."""
     with _place() as place:
         asked = ("-d", primary.url("postgres"), "-R", "-X", "stream", "-c", "fast", "--no-sync")
         command = (str(programs() / "pg_basebackup"), *asked, "-D", str(place / "data"))
@@ -207,10 +221,11 @@ async def standby(primary: Server) -> AsyncIterator[Server]:
         try:
             await server.start()
             async with primary.connection() as connection:
-                await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
-                await connection.execute("SELECT pg_reload_conf()")
+                if is_synchronous:
+                    await connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+                    await connection.execute("SELECT pg_reload_conf()")
                 async with within(START_SECONDS):
-                    while await connection.fetchval(_FOLLOWED) != "sync":
+                    while await connection.fetchval(_FOLLOWED) != ("sync" if is_synchronous else "async"):
                         await asyncio.sleep(0.02)
             yield server
         finally:

@@ -9,14 +9,12 @@ import argparse
 import asyncio
 import contextlib
 import signal
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
-from rich.console import Console, Group
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
+from gateway.cli.columns import GAP, Column, aligned, joined, lines
 from gateway.cli.options import add_common, configured, run_by
 from gateway.cli.reach import asked
 from gateway.client import GatewayClient
@@ -30,7 +28,6 @@ WIDE_COLUMNS: Final = 110
 """A narrower terminal has no room for every column."""
 KEY_LETTERS: Final = 24
 NUMBER_LETTERS: Final = {"IDLE": len("100h00m"), "MEMORY": len("100.0 MB"), "CPU": len("10000.0 s")}
-GAP: Final = 2
 _DOT: Final = " · "
 BUSY: Final = ("starting", "running", "waiting", "interrupting")
 
@@ -68,25 +65,22 @@ class Sight(msgspec.Struct, frozen=True):
 
 async def show(client: GatewayClient, *, is_once: bool, is_json: bool, rows: int = ROWS) -> None:
     """Shows the gateway until it is interrupted, or once. Raises what the client raises."""
-    console = Console()
     sight = await _look(client, rows)
     if is_json:
         terminal.say_json(msgspec.json.encode(sight).decode())
         return
     if is_once:
-        with terminal.printing():
-            console.print(drawn(sight, console.width))
+        for line in drawn(sight, terminal.columns()):
+            terminal.say(line)
         return
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine runs in one
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
-    with (
-        Live(drawn(sight, console.width), console=console, screen=True, auto_refresh=False) as live,
-        contextlib.suppress(asyncio.CancelledError),
-    ):
+    with terminal.screen() as screen, contextlib.suppress(asyncio.CancelledError):
         while not task.cancelling():  # asked too, as an interrupt can be lost in what a look awaits
+            screen.show(drawn(sight, terminal.columns(), is_coloured=screen.is_coloured))
             await asyncio.sleep(EVERY_SECONDS)
-            live.update(drawn(await _look(client, rows), console.width), refresh=True)
+            sight = await _look(client, rows)
 
 
 async def _look(client: GatewayClient, rows: int) -> Sight:
@@ -94,15 +88,15 @@ async def _look(client: GatewayClient, rows: int) -> Sight:
     return Sight(overview, sessions)
 
 
-def drawn(sight: Sight, width: int) -> Group:
-    """The screen, for a terminal of so many columns."""
-    head, tenants = _head(sight.overview, width), _tenants(sight.overview)
-    return Group(head, tenants, _sessions(sight.sessions, width=width))
+def drawn(sight: Sight, width: int, *, is_coloured: bool = False) -> list[str]:
+    """The lines of the screen, for a terminal of so many columns."""
+    sessions = _sessions(sight.sessions, width=width, is_coloured=is_coloured)
+    return [*_head(sight.overview, width), *_tenants(sight.overview), *sessions]
 
 
-def _head(now: Overview, width: int) -> Text:
+def _head(now: Overview, width: int) -> list[str]:
     states = " ".join(f"{state} {count}" for state, count in sorted(now.states.items())) or "none"
-    lines = (
+    told = (
         f"agent-gateway {now.version} · up {_span(now.uptime_seconds)}" + (" · DRAINING" * now.is_draining),
         f"sessions {now.sessions} ({states}) · streams {now.streams} · waiting messages {now.queued}",
         (
@@ -120,7 +114,7 @@ def _head(now: Overview, width: int) -> Text:
             f" · loop lag {_milliseconds(now.loop_lag_p99_seconds)} · store {now.store_waiting} waiting"
         ),
     )
-    return Text("\n".join(_folded(terminal.plain(line), width) for line in lines))
+    return [folded for line in told for folded in _folded(terminal.plain(line), width).split("\n")]
 
 
 def _folded(line: str, width: int) -> str:
@@ -132,46 +126,44 @@ def _folded(line: str, width: int) -> str:
     return folded
 
 
-def _tenants(now: Overview) -> Table:
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    table.add_column("TENANT", no_wrap=True)
-    for name in ("SESSIONS", "WORKERS", "MEMORY", "TURNS/MIN", "TOKENS/MIN"):
-        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-    for row in now.tenants:
-        table.add_row(
-            Text(terminal.plain(row.tenant)),
-            *(str(row.sessions), str(row.workers), _size(row.memory_bytes)),
+def _tenants(now: Overview) -> Iterator[str]:
+    names = ("SESSIONS", "WORKERS", "MEMORY", "TURNS/MIN", "TOKENS/MIN")
+    rows = [
+        (
+            *(terminal.plain(row.tenant), str(row.sessions), str(row.workers), _size(row.memory_bytes)),
             *(f"{row.turns_per_minute:g}", f"{row.tokens_per_minute:g}"),
         )
-    return table
+        for row in now.tenants
+    ]
+    return lines([Column(name="TENANT"), *(Column(name=name, is_number=True) for name in names)], rows)
 
 
-def _sessions(watched: WatchedSessions, *, width: int) -> Table:
+def _sessions(watched: WatchedSessions, *, width: int, is_coloured: bool) -> Iterator[str]:
     """Keys and numbers are never cut, because they mean something else then; names share what is left."""
     is_wide = width >= WIDE_COLUMNS
     names = ("IDLE", "MEMORY", *(("MESSAGES", "QUEUED", "CPU") if is_wide else ()))
     numbers = {name: max(len(name), NUMBER_LETTERS.get(name, 0)) for name in names}
     state = max(map(len, BUSY))
     left = width - KEY_LETTERS - state - sum(numbers.values()) - GAP * (3 + len(numbers))
-    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0))
-    table.add_column("SESSION", no_wrap=True, min_width=KEY_LETTERS)
-    for name in ("TENANT", "AGENT"):
-        table.add_column(name, no_wrap=True, max_width=max(left // 2, len(name)))
-    table.add_column("STATE", no_wrap=True, min_width=state)
-    for name, letters in numbers.items():
-        table.add_column(name, justify="right", no_wrap=True, min_width=letters)
-    for row in watched.sessions:
-        table.add_row(*_cells(row, is_wide=is_wide))
-    if (more := watched.total - len(watched.sessions)) > 0:
-        table.add_row(f"… {more} more")
-    return table
+    columns = [
+        Column(name="SESSION", least=KEY_LETTERS),
+        *(Column(name=name, most=max(left // 2, len(name))) for name in ("TENANT", "AGENT")),
+        Column(name="STATE", least=state),
+        *(Column(name=name, is_number=True, least=letters) for name, letters in numbers.items()),
+    ]
+    head, *rows = aligned(columns, [_cells(row, is_wide=is_wide) for row in watched.sessions])
+    yield joined(head)
+    for row, (key, tenant, agent, state_cell, *more) in zip(watched.sessions, rows, strict=True):
+        is_marked = is_coloured and row.state in BUSY
+        yield joined((key, tenant, agent, terminal.marked(state_cell) if is_marked else state_cell, *more))
+    if (left_out := watched.total - len(watched.sessions)) > 0:
+        yield f"… {left_out} more"
 
 
-def _cells(row: WatchedSession, *, is_wide: bool) -> tuple[Text | str, ...]:
+def _cells(row: WatchedSession, *, is_wide: bool) -> tuple[str, ...]:
     more = (str(row.messages), str(row.queued), f"{row.cpu_seconds:.1f} s") if is_wide else ()
     return (
-        *(Text(terminal.plain(text)) for text in (row.key, row.tenant, row.agent)),
-        Text(terminal.plain(row.state), style="bold green" if row.state in BUSY else ""),
+        *(terminal.plain(text) for text in (row.key, row.tenant, row.agent, row.state)),
         *(_span(row.idle_seconds), _size(row.memory_bytes), *more),
     )
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from gateway.answers import UsageReport, UsageRow
+from gateway.cli.columns import Column, lines
 from gateway.cli.options import add_common, configured, run_by
 from gateway.cli.reach import asked
 from gateway.client import GatewayClient
@@ -77,18 +78,11 @@ def _forget(options: argparse.Namespace) -> int:
 def drawn(report: UsageReport) -> list[str]:
     """The report as the lines of a table."""
     head = [*(name.upper() for name in report.by), "CALLS", "TOKENS", "COST", "CPU", "STORED"]
-    table = [head, *([*(row.names[name] or "-" for name in report.by), *_cells(row)] for row in report.rows)]
+    table = [[*(row.names[name] or "-" for name in report.by), *_cells(row)] for row in report.rows]
     if len(report.rows) != 1:
         table.append(["total", *[""] * (len(report.by) - 1), *_cells(report.total)])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     names = len(report.by)
-    return [
-        "  ".join(
-            cell.ljust(width) if index < names else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
+    return list(lines([Column(name=name, is_number=at >= names) for at, name in enumerate(head)], table))
 
 
 def _cells(row: UsageRow) -> tuple[str, ...]:

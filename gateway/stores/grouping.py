@@ -29,11 +29,13 @@ GROUP_SECONDS: Final = 0.05
 class WriteCall:
     """Work of which somebody awaits the outcome; nobody, if it has no future."""
 
-    __slots__ = ("act", "error", "future", "result")
+    __slots__ = ("act", "error", "future", "is_long", "result")
 
-    def __init__(self, act: Any, future: asyncio.Future[Any] | None) -> None:
+    def __init__(self, act: Any, future: asyncio.Future[Any] | None, *, is_long: bool = False) -> None:
         self.act = act
         self.future = future
+        self.is_long = is_long
+        """Housekeeping, which may as well be done later."""
         self.result: Any = None
         self.error: Exception | None = None
 
@@ -116,7 +118,7 @@ class Grouping:
 
     def call(self, act: Any, future: asyncio.Future[Any], *, is_long: bool) -> None:
         """A call for the next group; who waits must look again."""
-        (self._long if is_long else self._calls).append(WriteCall(act, future))
+        (self._long if is_long else self._calls).append(WriteCall(act, future, is_long=is_long))
 
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Takes back events that were refused."""

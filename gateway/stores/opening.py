@@ -40,6 +40,8 @@ class Options(Struct, frozen=True, kw_only=True):
     """Hears, in any thread, when what is written may be lost (True), and when all is well again (False)."""
     on_end: Callable[[str], None] = lambda _words: None
     """Hears, on the loop, why nothing can be stored any more."""
+    on_healed: Callable[[int, bool], None] = lambda _commits, _is_all: None
+    """Hears, on the loop, how many commits a database had lost and were done again, and if that was all."""
     cluster: ClusterConfig = ClusterConfig()
     """Of a store that is shared."""
     on_beat: OnBeat = lambda _sent, _is_there: None
@@ -97,6 +99,7 @@ def _postgresql(url: str, options: Options) -> Store:
         migrations=options.migrations,
         on_commit=options.on_commit,
         on_end=options.on_end,
+        on_healed=options.on_healed,
         cluster=options.cluster,
         on_beat=options.on_beat,
         on_seen=options.on_seen,

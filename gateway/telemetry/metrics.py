@@ -169,6 +169,12 @@ class Metrics:
             "store_commit_seconds", "A group commit, with its fsync.", (), _MILLISECONDS
         )
         self.store_failures = counter("store_failures", "Group commits that failed and are tried again.")
+        self.store_healed = counter(
+            "store_healed", "Commits that the database had lost and that were written again from memory."
+        )
+        self.store_losses = counter(
+            "store_losses", "Times that it had lost commits of which some were not in memory any more."
+        )
         self.orphans = counter("orphans_swept", "Processes of the last gateway that this one ended.")
         self.permissions = counter(
             "permissions", "Permission requests that were answered, by whom and how.", ("by", "outcome")
@@ -354,6 +360,11 @@ class Metrics:
         self.commit_seconds.observe(seconds)
         if not is_done:
             self.store_failures.inc()
+
+    def store_was_healed(self, commits: int, is_all: bool) -> None:
+        """The database had lost so many commits, which were done again; all of them, or not."""
+        self.store_healed.inc(commits)
+        self.store_losses.inc(0 if is_all else 1)
 
     def store_troubled(self, is_lost: bool) -> None:
         """The database was taken away underneath, or is back; called in the writer's thread."""

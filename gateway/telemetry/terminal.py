@@ -9,12 +9,19 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import sys
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 _JOINERS: Final = "\u200c\u200d"
 """Formatting that words and emoji are made with, and that moves nothing."""
+_OPEN: Final = "\x1b[?1049h\x1b[?25l"
+"""The terminal's second screen, without a cursor (xterm's control sequences)."""
+_CLOSE: Final = "\x1b[?25h\x1b[?1049l"
+_HOME: Final = "\x1b[H"
+_REST_OF_LINE: Final = "\x1b[K"
+_REST_OF_SCREEN: Final = "\x1b[J"
 
 
 def plain(text: str) -> str:
@@ -115,6 +122,49 @@ def say_part(text: str) -> None:
     """Prints a part of a text of several lines on standard output. Raises ReaderGone."""
     with printing():
         sys.stdout.write(lines(text))
+
+
+def columns() -> int:
+    """How many letters a line of the terminal holds; 80 if there is none."""
+    return shutil.get_terminal_size().columns
+
+
+def marked(text: str) -> str:
+    """Bold and green, for a screen that is coloured."""
+    return f"\x1b[1;32m{text}\x1b[0m"
+
+
+class Screen(NamedTuple):
+    """The whole terminal, or a file that is given one picture after the other."""
+
+    is_terminal: bool
+    is_coloured: bool
+
+    def show(self, picture: Sequence[str]) -> None:
+        """Shows lines over those before, without flicker, as many as there is room for. Raises ReaderGone."""
+        shown = picture[: shutil.get_terminal_size().lines] if self.is_terminal else picture
+        end = _REST_OF_LINE if self.is_terminal else ""
+        text = "\n".join(line + end for line in shown)
+        _write(f"{_HOME}{text}{_REST_OF_SCREEN}" if self.is_terminal else f"{text}\n")
+
+
+@contextlib.contextmanager
+def screen() -> Iterator[Screen]:
+    """The terminal is this program's while the block runs. No colours if NO_COLOR says so."""
+    if not sys.stdout.isatty():
+        yield Screen(is_terminal=False, is_coloured=False)
+        return
+    _write(_OPEN)
+    try:
+        yield Screen(is_terminal=True, is_coloured=not os.environ.get("NO_COLOR"))
+    finally:
+        _write(_CLOSE)
+
+
+def _write(text: str) -> None:
+    with printing():
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def complain(line: str) -> None:

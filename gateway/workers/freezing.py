@@ -12,6 +12,7 @@ import logging
 import os
 import pathlib
 import threading
+from collections.abc import Iterator
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,15 @@ class Freezer:
 
 def thaw_all(group: str) -> None:
     """Thaws every group below one: what a gateway that was killed left frozen could not be ended."""
-    for path in pathlib.Path(group).rglob("*"):
-        if path.name in _WORDS:
+    for folder in below(group):
+        for name, (_, thawed) in _WORDS.items():
+            path = folder / name
             with contextlib.suppress(OSError):
-                path.write_text(_WORDS[path.name][1])
+                if path.exists():
+                    path.write_text(thawed)
+
+
+def below(group: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """A control group and those in it, each before those in it; they may go meanwhile."""
+    for folder, _, _ in os.walk(group):
+        yield pathlib.Path(folder)

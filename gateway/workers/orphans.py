@@ -20,7 +20,7 @@ import psutil
 from msgspec import Struct
 
 from gateway.workers import trees
-from gateway.workers.freezing import thaw_all
+from gateway.workers.freezing import below, thaw_all
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +116,9 @@ def _family(known: Known) -> list[psutil.Process]:
 def _members(group: pathlib.Path) -> set[int]:
     """The processes of a control group and of those in it, but for this one."""
     found: set[int] = set()
-    for path in group.rglob("cgroup.procs"):
+    for folder in below(group):
         with contextlib.suppress(OSError):
-            found |= set(map(int, path.read_text().split()))
+            found |= set(map(int, (folder / "cgroup.procs").read_text().split()))
     return found - {os.getpid()}
 
 
@@ -129,8 +129,9 @@ class _Removal(trees.Visitor):
         self.count = 0
 
     def enter(self, directory: int, depth: int, name: str) -> list[str]:
-        with os.scandir(directory) as entries:
+        with contextlib.suppress(OSError), os.scandir(directory) as entries:
             return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        return []  # it has gone meanwhile
 
     def leave(self, parent: int, name: str) -> None:
         with contextlib.suppress(OSError):

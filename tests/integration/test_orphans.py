@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import msgspec
 import psutil
 import pytest
 
-from gateway.workers import orphans
+from gateway.workers import freezing, orphans
 
 FAMILY = (
     "import subprocess, sys, time; "
@@ -58,3 +60,24 @@ def test_nothing_noted_is_nothing_to_end(tmp_path: pathlib.Path, text: bytes | N
     if text is not None:
         (tmp_path / orphans.FILE_NAME).write_bytes(text)
     assert orphans.sweep(tmp_path) == 0
+
+
+def test_groups_that_go_while_they_are_read_are_no_error(tmp_path: pathlib.Path) -> None:
+    """What ends the gateway before may still be at it."""
+    is_over = threading.Event()
+
+    def come_and_go() -> None:
+        while not is_over.is_set():
+            for number in range(20):
+                (tmp_path / "group" / str(number) / "self").mkdir(parents=True)
+            shutil.rmtree(tmp_path / "group")
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(50):
+            assert orphans._members(tmp_path) == set()
+            freezing.thaw_all(str(tmp_path))
+    finally:
+        is_over.set()
+        other.join()

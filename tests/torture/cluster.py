@@ -2,8 +2,9 @@
 still for a while; meanwhile people send each request to any of them. Then every history is checked, and
 that no worker is left.
 
-`python -m tests.torture.cluster --kills 100 --pauses 300` is the long form. `--without-fence` proves that
-the checkers see something: there gateways write although another one has taken their sessions.
+`python -m tests.torture.cluster --kills 100 --pauses 300` is the long form. With `--fence alone` nothing but
+the fence in the writes keeps gateways from the sessions of others, and with `--fence off` not even that: then
+the checkers must find something.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import psutil
@@ -28,6 +30,7 @@ from tests.gateways import is_running
 from tests.history import History, table
 from tests.nodes import LEASE_SECONDS, Nodes, running_nodes
 from tests.shared import crowding
+from tests.torture import unfenced
 from tests.torture.campaign import CONFIG, SETTLE_SECONDS, check_all, descendants, middle, worst
 from tests.torture.clients import Broken, Talker, World
 
@@ -43,25 +46,6 @@ BACK_SECONDS: Final = 30.0
 """How long one that stood still may take until it serves again, or ends."""
 GONE_SECONDS: Final = LEASE_SECONDS + 1.0
 """How long workers may outlive a killed gateway, or live on beside their successor."""
-
-
-UNFENCED: Final = """
-import gateway.stores.postgresql.appending as appending
-appending.ALIVE = "alive AS (SELECT $1::bigint AS id)"
-mine = " AND sessions.generation = f.generation AND sessions.node = $1"
-there = "SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE"
-for name in ("_PUT", "_FENCE"):
-    text = getattr(appending, name)
-    text = text.replace(mine, " AND $1::bigint = $1").replace(there, "SELECT $1::bigint AS id")
-    setattr(appending, name, text)
-"""
-"""What a gateway without the fence begins with."""
-
-
-def without_fence(directory: pathlib.Path) -> dict[str, str]:
-    """The environment of gateways that write whatever another one has taken from them."""
-    (directory / "sitecustomize.py").write_text(UNFENCED)
-    return {"PYTHONPATH": str(directory)}
 
 
 class NodeFigures(Struct):
@@ -91,7 +75,7 @@ class ClusterCampaign:
         sessions: int,
         seconds: float,
         seed: int,
-        environ: dict[str, str] | None = None,
+        fence: Callable[[], None] | None = None,
     ) -> None:
         self.figures = NodeFigures()
         self._directory = directory
@@ -100,7 +84,7 @@ class ClusterCampaign:
         self._pauses = pauses
         self._talkers = sessions
         self._seconds = seconds
-        self._environ = environ or {}
+        self._fence = fence
         self._world = World(seed=seed)
         self._random = self._world.random
         self._watches: set[asyncio.Task[None]] = set()
@@ -113,8 +97,12 @@ class ClusterCampaign:
         """Hurts one gateway after the other until the faults or the seconds are used up, then checks."""
         began = time.monotonic()
         try:
-            nodes = running_nodes(self._directory, self._count, config=CONFIG, environ=self._environ)
+            environ = unfenced.environment(self._directory, self._fence) if self._fence else {}
+            nodes = running_nodes(self._directory, self._count, config=CONFIG, environ=environ)
             async with nodes as running, asyncio.TaskGroup() as tasks:
+                if self._fence is unfenced.off:
+                    async with running.connected() as database:
+                        await database.execute(unfenced.TAKE_AWAY)
                 self._up(running)
                 talking = [
                     tasks.create_task(Talker(self._world, number).run(), name=f"talker {number}")
@@ -143,6 +131,8 @@ class ClusterCampaign:
     # -- faults -------------------------------------------------------------------------------------------
 
     async def _one_fault(self, nodes: Nodes) -> None:
+        for index in filter(nodes.has_ended, nodes.indexes):
+            await self._again(nodes, index)
         index = self._random.choice(nodes.indexes)
         kills, pauses = self._kills - self.figures.kills, self._pauses - self.figures.pauses
         if self._random.random() * (kills + pauses) < kills:
@@ -178,10 +168,8 @@ class ClusterCampaign:
                 )
         began = time.monotonic()
         while time.monotonic() - began < BACK_SECONDS * crowding():
-            if gateway.process.returncode is not None:
-                self.figures.ended += 1
-                await nodes.stop(index)
-                await nodes.start(index)
+            if nodes.has_ended(index):
+                await self._again(nodes, index)
                 break
             if await self._is_ready(gateway.url):
                 break
@@ -191,6 +179,12 @@ class ClusterCampaign:
                 "", f"{nodes.name(index)} did not serve {BACK_SECONDS:g} s after it had stood still"
             )
         self.figures.back.append(time.monotonic() - began)
+
+    async def _again(self, nodes: Nodes, index: int) -> None:
+        """Starts one that ended by itself, as a supervisor does."""
+        self.figures.ended += 1
+        await nodes.stop(index)
+        await nodes.start(index)
 
     async def _is_ready(self, url: str) -> bool:
         with contextlib.suppress(*Broken):
@@ -261,9 +255,7 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=12, help="people who talk at once (12)")
     parser.add_argument("--seconds", type=float, default=3600, help="at most so long (3600)")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (1)")
-    parser.add_argument(
-        "--without-fence", action="store_true", help="the proof that the checkers see something"
-    )
+    parser.add_argument("--fence", choices=("alone", "off"), help="see tests/torture/unfenced.py")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
         directory = pathlib.Path(name)
@@ -285,7 +277,7 @@ async def _run(directory: pathlib.Path, options: argparse.Namespace) -> ClusterC
         sessions=options.sessions,
         seconds=options.seconds,
         seed=options.seed,
-        environ=without_fence(directory) if options.without_fence else {},
+        fence=getattr(unfenced, options.fence) if options.fence else None,
     )
     await campaign.run()
     return campaign

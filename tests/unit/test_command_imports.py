@@ -13,7 +13,7 @@ import gateway
 from gateway.cli.main import COMMANDS
 from tests.patience import crowding
 
-SERVER: Final = {"starlette", "uvicorn", "mcp", "psutil", "jwt", "prometheus_client", "sqlite3", "rich"}
+SERVER: Final = {"starlette", "uvicorn", "mcp", "psutil", "jwt", "prometheus_client", "sqlite3"}
 CLIENT: Final = {"aiohttp", "asyncio"}
 
 
@@ -55,7 +55,7 @@ def test_making_a_key_loads_no_server(tmp_path: pathlib.Path) -> None:
 def test_the_server_loads_only_what_every_gateway_needs() -> None:
     found = loaded("-c", "import gateway.cli.serve")
     assert {"starlette", "uvicorn", "sqlite3"} <= found
-    assert not found & {"aiohttp", "cryptography", "jwt", "yarl", "mcp", "rich", "argon2", "opentelemetry"}
+    assert not found & {"aiohttp", "cryptography", "jwt", "yarl", "mcp", "argon2", "opentelemetry"}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -18,7 +18,6 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "starlette": ("api.", "app", "apps.", "extension", "http.", "server."),
     "sse_starlette": (),
     "prometheus_client": ("telemetry.metrics",),
-    "rich": ("cli.top",),
     "opentelemetry": ("telemetry.tracing",),
     "psutil": ("workers.memory", "workers.orphans"),
     "uvloop": ("cli.serve",),

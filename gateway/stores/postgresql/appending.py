@@ -1,7 +1,8 @@
 """How events get into their logs in PostgreSQL, and the fence.
 
 A log is written by the gateway that claimed its session: its row says which, and how often it was claimed. A
-statement that writes events joins it, and the row of the gateway itself. What another one has is `fenced`.
+statement that writes events joins it, and the row of the gateway itself. What another one has is `fenced`. It
+also looks if the database has everything that this gateway has committed (recent.py).
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from gateway.stores.logs import Sink
 from gateway.stores.packing import MARKS, Row, rows_of, turn_after
 from gateway.stores.postgresql import log_rows
 from gateway.stores.postgresql.claims import HeldSessions
-from gateway.stores.postgresql.errors import NodeLost, is_gone
+from gateway.stores.postgresql.errors import NodeLost, TailLost, is_gone
+from gateway.stores.postgresql.recent import RecentCommits
 
 ALIVE: Final = "alive AS (SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE)"
 _CLAIM: Final = (
@@ -26,23 +28,29 @@ _CLAIM: Final = (
     " WHERE key = ANY($2::text[]) RETURNING key, sessions.id, generation"
 )
 _PUT: Final = (
-    f"WITH {ALIVE}, fence AS ("  # noqa: S608 - literals
-    "SELECT sessions.id FROM alive, unnest($2::bigint[], $3::int[]) AS f (id, generation) JOIN sessions"
+    f"WITH {ALIVE}, whole AS ("  # noqa: S608 - literals
+    "SELECT id FROM alive WHERE NOT EXISTS (SELECT FROM commits WHERE node = $1 AND number < $10)),"
+    " noted AS (UPDATE commits SET number = $11 FROM whole WHERE commits.node = whole.id),"
+    " fence AS (SELECT sessions.id FROM whole,"
+    " unnest($2::bigint[], $3::int[]) AS f (id, generation) JOIN sessions"
     " ON sessions.id = f.id AND sessions.generation = f.generation AND sessions.node = $1),"
     " turns AS (UPDATE sessions SET has_open_turn = t.turn FROM unnest($4::bigint[], $5::smallint[])"
     " AS t (id, turn) JOIN fence ON fence.id = t.id WHERE sessions.id = t.id),"
     " put AS (INSERT INTO events (session, seq, at, body) SELECT e.* FROM"
     " unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::bytea[]) AS e (session, seq, at, body)"
     " JOIN fence ON fence.id = e.session ON CONFLICT DO NOTHING)"
-    " SELECT EXISTS (SELECT FROM alive), ARRAY(SELECT id FROM fence)"
+    " SELECT EXISTS (SELECT FROM alive), EXISTS (SELECT FROM whole), ARRAY(SELECT id FROM fence)"
 )
 _CLAIM_AGAIN: Final = (
     f"WITH {ALIVE} UPDATE sessions AS s SET node = $1, generation = c.generation FROM alive,"  # noqa: S608 - literals
-    " unnest($2::bigint[], $3::int[]) AS c (id, generation) WHERE s.id = c.id AND s.generation < c.generation"
+    " unnest($2::text[], $3::bigint[], $4::int[]) AS c (key, id, generation)"
+    " WHERE s.id = c.id AND s.key = c.key AND s.generation < c.generation"
     " AND (s.node IS NULL OR s.node = $1 OR NOT EXISTS (SELECT FROM nodes AS n WHERE n.id = s.node))"
     " RETURNING s.id"
 )
-"""A failover has undone claims: a lower generation says that nobody has claimed them since."""
+"""A failover has undone claims: a lower generation says that nobody has claimed them since. The id of a row
+that a failover has undone may be another session's by now.
+"""
 _FENCE: Final = (
     "SELECT sessions.id FROM unnest($2::bigint[], $3::int[]) AS f (id, generation) JOIN sessions"
     " ON sessions.id = f.id AND sessions.generation = f.generation AND sessions.node = $1"
@@ -62,8 +70,9 @@ class CommitAttempt(Struct):
     """A commit that is tried."""
 
     number: int = 0
-    """Of its transaction."""
+    """See recent.py; 0 if nothing was sent."""
     pid: int = 0
+    """Of the process that has its transaction; 0 if it is a statement of events alone."""
     began: datetime.datetime | None = None
     """When, by the clock of PostgreSQL."""
     is_in_doubt: bool = False
@@ -84,10 +93,14 @@ class Appender:
     """See the module."""
 
     def __init__(
-        self, claims: HeldSessions, projections: Mapping[type, Sequence[PostgresqlProjection]]
+        self,
+        claims: HeldSessions,
+        projections: Mapping[type, Sequence[PostgresqlProjection]],
+        recent: RecentCommits,
     ) -> None:
         """`projections` of events, by their types, may grow."""
         self.claims = claims
+        self.recent = recent
         self._projections = projections
 
     async def append(self, connection: Statements, logs: Sequence[tuple[int, Sequence[Event]]]) -> None:
@@ -160,9 +173,16 @@ class Appender:
             for sink in logs:
                 self.claims.drop(sink.key)
             await self.claim(connection, logs)
-        elif claimed := self.claimed(logs):
-            ids, generations, _ = zip(*claimed, strict=True)
-            await connection.fetch(_CLAIM_AGAIN, self.claims.node, list(ids), list(generations))
+        else:
+            held = self.claims.held
+            await self.claim_again(connection, {s.key: held[s.key] for s in logs if s.key in held})
+
+    async def claim_again(self, connection: Any, claims: Mapping[str, tuple[int, int]]) -> None:
+        """Takes sessions again, by key, that this one of several gateways had, if that was undone."""
+        rows = [(key, *claim) for key, claim in claims.items()]
+        if rows:
+            columns = (list(column) for column in zip(*rows, strict=True))
+            await connection.fetch(_CLAIM_AGAIN, self.claims.node, *columns)
 
     async def _fenced(self, connection: Any, logs: Mapping[Sink, list[Event]]) -> set[Sink]:
         """Those whose session is there, and another gateway's."""
@@ -191,6 +211,7 @@ class Appender:
         """Events of logs as one statement; those logs that were found."""
         if not logs:
             return set()
+        attempt.number = attempt.number or self.recent.next()
         rows: list[Row] = []
         turns: dict[int, int] = {}
         for session, _, events in logs:
@@ -204,10 +225,14 @@ class Appender:
             list(turns),
             list(turns.values()),
             *([row[column] for row in rows] for column in range(4)),
+            self.recent.acknowledged,
+            attempt.number,
         )
-        is_alive, found = await noting_doubt(attempt, statement)
+        is_alive, is_whole, found = await noting_doubt(attempt, statement)
         if not is_alive:
             raise NodeLost
+        if not is_whole:
+            raise TailLost
         return set(found)
 
 

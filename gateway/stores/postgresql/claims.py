@@ -7,6 +7,8 @@ changes something of it finds the row only under that claim.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 from gateway.errors import SessionFenced
@@ -17,6 +19,8 @@ FENCE: Final = "($2::bigint IS NULL OR (node = $2 AND generation = $3))"
 """Of a row of `sessions`, in a statement of which `$1` is the key of the session."""
 _IS_THERE: Final = "SELECT EXISTS (SELECT FROM sessions WHERE key = $1)"
 _NOBODYS: Final = (0, 0)
+FORMER: Final = 10_000
+"""Claims that were dropped and are remembered: more than are in the time of recent.py."""
 
 
 class HeldSessions:
@@ -28,6 +32,9 @@ class HeldSessions:
         """The id of this gateway's row in `nodes`."""
         self.held: dict[str, tuple[int, int]] = {}
         """By key: the session's row, and the generation of the claim."""
+        self._former: dict[str, tuple[int, int]] = {}
+        """The last that were dropped, for what is done again after a failover."""
+        self._counts_former = False
 
     def take(self, key: str, row_id: int, generation: int) -> None:
         """A session is this gateway's."""
@@ -35,13 +42,30 @@ class HeldSessions:
 
     def drop(self, key: str) -> None:
         """It is not any more; perhaps that is undone."""
-        self.held.pop(key, None)
+        former = self.held.pop(key, None)
+        if former is None or self.is_alone:
+            return
+        self._former[key] = former
+        if len(self._former) > FORMER:
+            del self._former[next(iter(self._former))]
+
+    @contextlib.contextmanager
+    def as_before(self) -> Iterator[dict[str, tuple[int, int]]]:
+        """While the block runs, who dropped a session may still change it: what it did before that was undone
+        by a failover, and is done again. All claims, by key.
+        """
+        self._counts_former = True
+        try:
+            yield self._former | self.held
+        finally:
+            self._counts_former = False
 
     def of(self, key: str) -> tuple[str, int | None, int]:
         """The first three values of a statement with `FENCE`."""
         if self.is_alone:
             return key, None, 0
-        generation = self.held.get(key, _NOBODYS)[1]
+        former = self._former.get(key, _NOBODYS) if self._counts_former else _NOBODYS
+        generation = self.held.get(key, former)[1]
         return key, self.node, generation
 
     async def change(self, connection: Statements, statement: str, key: str, *values: object) -> bool:

@@ -161,6 +161,11 @@ class ReadPool:
             self._in_use.add(connection)
             try:
                 yield connection
+            except AttributeError as error:
+                if not connection.is_closed():
+                    raise
+                # The driver looks whether it is closed before its first step, not before the others.
+                raise asyncpg.ConnectionDoesNotExistError("the connection was ended") from error
             finally:
                 self._in_use.discard(connection)
 

@@ -51,6 +51,10 @@ class NodeLost(Exception):
     """This gateway may not write any more: its row is gone."""
 
 
+class TailLost(Exception):
+    """PostgreSQL lacks what this gateway has committed last; nothing was written."""
+
+
 def _state(error: BaseException) -> str:
     return (error.sqlstate or "") if isinstance(error, asyncpg.PostgresError) else ""
 
@@ -66,7 +70,7 @@ def is_gone(error: BaseException) -> bool:
 
 def is_of_the_engine(error: BaseException) -> bool:
     """Whether nothing could be written now. Everything else is the fault of what was to be written."""
-    if is_gone(error) or isinstance(error, NodeLost):
+    if is_gone(error) or isinstance(error, (NodeLost, TailLost)):
         return True
     state = _state(error)
     return bool(state) and (state == _FORBIDDEN or not state.startswith(_OF_WHAT_WAS_WRITTEN))

@@ -29,7 +29,7 @@ from gateway.stores.contract import OnBeat
 from gateway.stores.directory import ALONE
 from gateway.stores.postgresql.connections import SILENT_SECONDS, connect
 from gateway.stores.postgresql.errors import worded
-from gateway.stores.postgresql.nodes import LOOK_SECONDS, SeveralNodes, entering, others_than_alone
+from gateway.stores.postgresql.nodes import LOOK_SECONDS, MADE, SeveralNodes, entering, others_than_alone
 from gateway.stores.postgresql.schema import has_table
 from gateway.stores.sightings import NodeRow, Sightings
 
@@ -60,10 +60,12 @@ _HOLDERS: Final = (
     " AND classid = $1::bigint::oid AND objid = $2::bigint::oid AND objsubid = 2 AND pid <> pg_backend_pid()"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
-_INSERT: Final = (
-    "INSERT INTO nodes (name, place, has_lock) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING id"
+_INSERT: Final = MADE.format(
+    insert="INSERT INTO nodes (name, place, has_lock) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
 )
-_BEAT: Final = "UPDATE nodes SET beat = beat + 1 WHERE id = $1"
+_BEAT: Final = (
+    "UPDATE nodes SET beat = beat + 1 WHERE id = $1 RETURNING (SELECT number FROM commits WHERE node = $1)"
+)
 
 
 def unlocked_seconds(cluster: ClusterConfig) -> float:
@@ -86,11 +88,14 @@ class NodeLease:
         on_beat: OnBeat,
         on_lost: Callable[[], None],
         on_silence: Callable[[], None],
+        acknowledged: Callable[[], int] = lambda: 0,
+        on_behind: Callable[[], None] = lambda: None,
         several: SeveralNodes | None = None,
     ) -> None:
         """`keeps`: no pooler is in between. `migrate` makes the tables, once nobody else has the database.
         `on_beat` hears of each answer, `on_lost` that the row is gone, `on_silence` that PostgreSQL has not
-        answered for too long, on connections that nothing is wrong with. `several`: it is one of them.
+        answered for too long, on connections that nothing is wrong with, `on_behind` that its last commit
+        there is older than that which was `acknowledged` (recent.py). `several`: it is one of them.
         """
         self.node = 0
         """The id of the row."""
@@ -101,6 +106,8 @@ class NodeLease:
         self._on_beat = on_beat
         self._on_lost = on_lost
         self._on_silence = on_silence
+        self._acknowledged = acknowledged
+        self._on_behind = on_behind
         self._several = several
         self._connection: Any = None
         self._has_lock = False
@@ -210,11 +217,15 @@ class NodeLease:
         """False if the row is gone."""
         if self._connection is None:
             self._connection = await connect(self._url, keeps=self._keeps)
+        acknowledged = self._acknowledged()
         if self._several is not None:
-            return await self._several.beat(self._connection, self.node)
-        is_there = bool(await self._connection.execute(_BEAT, self.node) == "UPDATE 1")
-        await self._try_lock()
-        return is_there
+            found = await self._several.beat(self._connection, self.node)
+        else:
+            found = await self._connection.fetchrow(_BEAT, self.node)
+            await self._try_lock()
+        if found is not None and found[0] is not None and found[0] < acknowledged:
+            self._on_behind()
+        return found is not None
 
     def _let_go(self) -> None:
         connection, self._connection, self._has_lock = self._connection, None, False

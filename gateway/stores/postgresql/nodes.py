@@ -31,13 +31,19 @@ _OLD_ROWS: Final = "SELECT id, name, place, beat FROM nodes"
 _IS_OLD: Final = (
     "SELECT NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('nodes') AND attname = 'mark')"
 )
-_INSERT: Final = (
-    "INSERT INTO nodes (name, place, has_lock, url, version, mark, schema, lease_seconds)"
-    " VALUES ($1, $2, false, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING id"
+MADE: Final = (
+    "WITH made AS ({insert} RETURNING id) INSERT INTO commits (node, number) SELECT id, 0 FROM made"
+    " RETURNING node"
+)
+"""A row, and the place of the number of its last commit."""
+_INSERT: Final = MADE.format(
+    insert="INSERT INTO nodes (name, place, has_lock, url, version, mark, schema, lease_seconds)"
+    " VALUES ($1, $2, false, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING"
 )
 _BEAT: Final = (
     "WITH mine AS (UPDATE nodes SET beat = beat + 1, state = $2, sessions = $3, workers = $4,"  # noqa: S608 - literals
     f" worker_limit = $5 WHERE id = $1 RETURNING id) SELECT {_COLUMNS},"
+    " (SELECT number FROM commits WHERE node = $1) AS number,"
     " (SELECT changes FROM cluster) AS changes, EXISTS (SELECT FROM mine) AS is_mine FROM nodes ORDER BY name"
 )
 _DELETE: Final = "DELETE FROM nodes WHERE id = $1 AND ($2::bigint IS NULL OR beat = $2)"
@@ -137,14 +143,14 @@ class SeveralNodes:
             values = (new.name, place, new.url, new.version, new.mark, new.schema, new.lease_seconds)
             return int(await connection.fetchval(_INSERT, *values) or 0)
 
-    async def beat(self, connection: Any, node: int) -> bool:
-        """False if the row is gone."""
+    async def beat(self, connection: Any, node: int) -> tuple[int | None] | None:
+        """The number of the last commit of this gateway; None if its row is gone."""
         load = self._load()
         rows = await connection.fetch(_BEAT, node, load.state, load.sessions, load.workers, load.worker_limit)
         if not rows or not rows[0]["is_mine"]:
-            return False
+            return None
         self._on_seen(NodesSeen(node, tuple(map(node_of, rows)), rows[0]["changes"]))
-        return True
+        return (rows[0]["number"],)
 
 
 async def others_than_alone(connection: Any) -> bool:

@@ -27,6 +27,7 @@ from gateway.stores.postgresql.lease import NodeLease
 from gateway.stores.postgresql.logs import PostgresqlLogs
 from gateway.stores.postgresql.nodes import SeveralNodes
 from gateway.stores.postgresql.people import PostgresqlPeople
+from gateway.stores.postgresql.recent import Act
 from gateway.stores.postgresql.search import PostgresqlSearch
 from gateway.stores.postgresql.secrets import PostgresqlSecrets
 from gateway.stores.postgresql.sequences import PostgresqlSequences
@@ -34,7 +35,7 @@ from gateway.stores.postgresql.sessions import Erase, PostgresqlSessions
 from gateway.stores.postgresql.signing import PostgresqlSigning
 from gateway.stores.postgresql.tenants import PostgresqlTenants
 from gateway.stores.postgresql.tombstones import PostgresqlTombstones
-from gateway.stores.postgresql.writer import LOST, Act, PostgresqlWriter
+from gateway.stores.postgresql.writer import LOST, PostgresqlWriter
 
 T = TypeVar("T")
 
@@ -57,9 +58,11 @@ class PostgresqlStore:
         load: Callable[[], NodeLoad] = NodeLoad,
         version: str = "",
         mark: Callable[[], str] = str,
+        on_healed: Callable[[int, bool], None] = lambda _commits, _is_all: None,
     ) -> None:
         """`migrations`: of applications. `on_commit` hears how many seconds a commit took and if it was done,
-        `on_end` that nothing can be stored any more, `on_beat` of each answer to a beat.
+        `on_end` that nothing can be stored any more, `on_beat` of each answer to a beat, `on_healed` how many
+        commits that PostgreSQL had lost were done again, and if that was all.
         The others are for one of several gateways (`Options` says what they are).
         """
         self._on_seen = on_seen
@@ -69,6 +72,7 @@ class PostgresqlStore:
         """No pooler is in between."""
         self._cluster = cluster or ClusterConfig()
         self._on_beat = on_beat
+        self._on_healed = on_healed
         self._url = url
         self._migrations = migrations
         self._on_commit = on_commit
@@ -182,6 +186,8 @@ class PostgresqlStore:
             migrate=self._migrate,
             on_lost=self._lost,
             on_silence=self._silent,
+            acknowledged=lambda: self._writer.recent.acknowledged if self._writer is not None else 0,
+            on_behind=self._behind,
             several=self._several(),
         )
         await lease.take()
@@ -195,6 +201,7 @@ class PostgresqlStore:
             projections=self._projections,
             on_commit=self._on_commit,
             on_end=lambda words: self.on_end(words),
+            on_healed=lambda healing: self._on_healed(healing.commits, healing.is_all),
         )
         self._writer.start()
 
@@ -205,6 +212,10 @@ class PostgresqlStore:
     def _lost(self) -> None:
         if self._writer is not None:
             self._writer.end(LOST)
+
+    def _behind(self) -> None:
+        if self._writer is not None:
+            self._writer.heal()
 
     def _silent(self) -> None:
         self._readers.interrupt()

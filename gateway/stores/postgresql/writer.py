@@ -7,7 +7,8 @@ transaction that begins with the same question; each call has a savepoint.
 Nothing is ever cancelled in the middle of a commit. If a connection is lost in one, its outcome is found out
 on the next: events are written again, which changes nothing if they are there; a transaction has left its
 number in `commits` if it was committed. (The status of its xid would not do: after a failover that lost it,
-another transaction may have been given that xid.)
+another transaction may have been given that xid.) If PostgreSQL has lost what it had acknowledged, that is
+committed again from memory before anything new (recent.py).
 
 Guarantees: `committed` is said only after the commit; what raised is undone and told in words, its neighbours
 are committed; nothing that was committed is done again, or told to have failed. If the task ends after all,
@@ -23,9 +24,9 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from gateway.errors import StoreFailed
+from gateway.errors import SessionFenced, StoreFailed
 from gateway.events.facts import Event
-from gateway.stores.database import PostgresqlProjection, Statements
+from gateway.stores.database import PostgresqlProjection
 from gateway.stores.grouping import Grouping, WriteCall, WriteGroup, refuse
 from gateway.stores.logs import Sink
 from gateway.stores.postgresql.appending import ALIVE, Appender, CommitAttempt, noting_doubt
@@ -33,11 +34,13 @@ from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.connections import PATIENCE_SECONDS, PAUSE_SECONDS
 from gateway.stores.postgresql.errors import (
     NodeLost,
+    TailLost,
     is_gone,
     is_of_the_engine,
     is_to_be_done_again,
     worded,
 )
+from gateway.stores.postgresql.recent import Act, Healing, RecentCommits
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +50,10 @@ TRIES: Final = 5
 """How often a group that was undone because of others is written."""
 
 _BEGIN: Final = (
-    f"WITH {ALIVE} INSERT INTO commits (node, number) SELECT id, $2::bigint FROM alive"  # noqa: S608 - literals
-    " ON CONFLICT (node) DO UPDATE SET number = excluded.number RETURNING pg_backend_pid(), now()"
+    f"WITH {ALIVE}, before AS (SELECT number FROM commits WHERE node = $1)"  # noqa: S608 - literals
+    " INSERT INTO commits (node, number) SELECT id, $2::bigint FROM alive ON CONFLICT (node)"
+    " DO UPDATE SET number = excluded.number"
+    " RETURNING pg_backend_pid(), now(), (SELECT number FROM before)"
 )
 _NUMBER: Final = "SELECT number FROM commits WHERE node = $1 FOR UPDATE"
 """Waits for a transaction that is still under way."""
@@ -56,8 +61,6 @@ _END_OF_IT: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND xact_start = $2"
 )
 LOST: Final = "Another gateway has taken the database, so this one may not write to it any more."
-
-Act = Callable[[Statements], Awaitable[Any]]
 
 
 class PostgresqlWriter:
@@ -71,15 +74,21 @@ class PostgresqlWriter:
         projections: Mapping[type, Sequence[PostgresqlProjection]],
         on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
         on_end: Callable[[str], None] = lambda _words: None,
+        on_healed: Callable[[Healing], None] = lambda _healing: None,
     ) -> None:
         """`claims`: with the id of the row that says that this gateway may write. `on_commit` hears how
-        long each group took and whether it was committed, `on_end` that nothing can be stored any more.
+        long each group took and whether it was committed, `on_end` that nothing can be stored any more,
+        `on_healed` that what PostgreSQL had lost was committed again.
         """
-        self.appender = Appender(claims, projections)
+        self.recent = RecentCommits()
+        self.appender = Appender(claims, projections, self.recent)
         self._connect = connect
         self._claims = claims
         self._on_commit = on_commit
         self._on_end = on_end
+        self._on_healed = on_healed
+        self._is_behind = False
+        """Whether PostgreSQL lacks what was committed."""
         self._end: StoreFailed | None = None
         """Why it has ended; None while it lives."""
         self._loop = asyncio.get_running_loop()
@@ -89,8 +98,6 @@ class PostgresqlWriter:
         self._connection: Any = None
         self._is_troubled = False
         """Whether the last group could not be written."""
-        self._commits = 0
-        """Transactions that were begun."""
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -142,6 +149,11 @@ class PostgresqlWriter:
         """Whether another gateway has this one's place: nothing that was not acknowledged is under way."""
         return self._end is not None and self._end.message == LOST
 
+    def heal(self) -> None:
+        """PostgreSQL lacks what was committed, as somebody else found out."""
+        self._is_behind = True
+        self._wake.set()
+
     def end(self, words: str) -> None:
         """Ends all writing: this gateway may not any more. A commit under way is refused by itself."""
         if self._end is not None:
@@ -179,12 +191,14 @@ class PostgresqlWriter:
         """
         grouping = self._grouping
         while not (grouping.has_new or grouping.is_stopping):
-            await self._sleep(RETRY_SECONDS if grouping.kept else None)
-            if grouping.kept:
+            is_left = bool(grouping.kept) or self._is_behind
+            if self._is_troubled or not self._is_behind:
+                await self._sleep(RETRY_SECONDS if is_left else None)
+            if is_left:
                 break
         while (left := grouping.left()) > 0:
             await self._sleep(left)
-        if grouping.is_stopping and not (grouping.has_new or grouping.kept):
+        if grouping.is_stopping and not (grouping.has_new or grouping.kept or self._is_behind):
             return None
         return grouping.take()
 
@@ -217,25 +231,32 @@ class PostgresqlWriter:
     async def _commit_somehow(self, group: WriteGroup) -> None:
         """As one transaction, or, if something in the group cannot be written, without that."""
         try:
-            await self._surely(lambda connection, attempt: self._commit(connection, attempt, group))
+            number = await self._surely(lambda connection, attempt: self._commit(connection, attempt, group))
         except Exception as error:
             if is_of_the_engine(error):
                 raise
             await self._commit_apart(group)
+        else:
+            self.recent.add(number, group)
 
     async def _commit_apart(self, group: WriteGroup) -> None:
         """Event by event, then each call in a transaction of its own: what cannot be written hurts nobody
         else. Whoever is through is told at once.
         """
-        await self._surely(lambda connection, attempt: self._commit_events_apart(connection, attempt, group))
-        WriteGroup(group.events, [], group.spoiled, group.fenced).tell()
+        number = await self._surely(
+            lambda connection, attempt: self._commit_events_apart(connection, attempt, group)
+        )
+        events = WriteGroup(group.events, [], group.spoiled, group.fenced)
+        self.recent.add(number, events)
+        events.tell()
         group.events = {}
         while group.calls:
             one = WriteGroup({}, group.calls[:1])
             try:
-                await self._surely(
+                number = await self._surely(
                     lambda connection, attempt, one=one: self._commit(connection, attempt, one)  # type: ignore[misc]
                 )
+                self.recent.add(number, one)
             except Exception as error:
                 if is_of_the_engine(error):
                     raise
@@ -246,6 +267,7 @@ class PostgresqlWriter:
     def _fail(self, group: WriteGroup, error: Exception) -> None:
         """Nothing was written: tells everybody, and keeps the events."""
         self._is_troubled = True
+        self._is_behind = self._is_behind and not self._grouping.is_stopping
         if self._claims.is_alone:
             self._claims.held.clear()
         words = worded(error)
@@ -257,9 +279,9 @@ class PostgresqlWriter:
 
     # -- connections that are lost ------------------------------------------------------------------------
 
-    async def _surely(self, act: Callable[[Any, CommitAttempt], Awaitable[None]]) -> None:
+    async def _surely(self, act: Callable[[Any, CommitAttempt], Awaitable[None]]) -> int:
         """Runs `act` until it is known to have been committed, or not to have been; on a new connection if
-        need be. Raises what it raised.
+        need be. The number that it has left. Raises what it raised.
         """
         until = time.monotonic() + (0 if self._is_troubled else PATIENCE_SECONDS)
         pause, tries = PAUSE_SECONDS, 0
@@ -269,9 +291,14 @@ class PostgresqlWriter:
                 if self._connection is None:
                     self._connection = await self._connect()
                 if attempt.is_in_doubt and await self._was_committed(self._connection, attempt):
-                    return
+                    return attempt.number
                 attempt = CommitAttempt()
+                if self._is_behind:
+                    await self._heal(self._connection)
                 await act(self._connection, attempt)
+            except TailLost:
+                self._is_behind = True
+                continue
             except Exception as error:
                 tries += 1
                 if is_to_be_done_again(error) and tries < TRIES:
@@ -283,12 +310,12 @@ class PostgresqlWriter:
                 if is_told and time.monotonic() >= until:
                     raise
             else:
-                return
+                return attempt.number
             await asyncio.sleep(pause)
             pause = min(2 * pause, RETRY_SECONDS)
 
     async def _was_committed(self, connection: Any, attempt: CommitAttempt) -> bool:
-        if not attempt.number:
+        if not attempt.pid:
             return False  # events are written again
         await connection.execute(_END_OF_IT, attempt.pid, attempt.began)
         return bool(await connection.fetchval(_NUMBER, self._claims.node) == attempt.number)
@@ -347,22 +374,80 @@ class PostgresqlWriter:
         return None
 
     @contextlib.asynccontextmanager
-    async def _transaction(self, connection: Any, attempt: CommitAttempt) -> AsyncIterator[None]:
-        """One that leaves its number. Raises NodeLost if this gateway may not write any more."""
+    async def _transaction(
+        self, connection: Any, attempt: CommitAttempt, *, heals: bool = False
+    ) -> AsyncIterator[int]:
+        """One that leaves its number; it is given the one before. Raises NodeLost if this gateway may not
+        write any more, TailLost if the database lacks something and this is not what `heals` that.
+        """
         transaction = connection.transaction()
         await transaction.start()
         try:
-            self._commits += 1
-            found = await connection.fetchrow(_BEGIN, self._claims.node, self._commits)
+            number = self.recent.next()
+            found = await connection.fetchrow(_BEGIN, self._claims.node, number)
             if found is None:
                 raise NodeLost
-            attempt.number, (attempt.pid, attempt.began) = self._commits, found
-            yield
+            if self.recent.is_behind(found[2]) and not heals:
+                raise TailLost
+            attempt.number, attempt.pid, attempt.began = number, found[0], found[1]
+            yield found[2] or 0
         except BaseException:
             with contextlib.suppress(Exception):  # the connection is gone, and with it the transaction
                 await transaction.rollback()
             raise
         await noting_doubt(attempt, transaction.commit())
+
+    # -- what PostgreSQL has lost -------------------------------------------------------------------------
+
+    async def _heal(self, connection: Any) -> None:
+        """Commits again what the database lacks. If the outcome of that is in doubt, the next write looks
+        again.
+        """
+        healing, attempt = Healing(), CommitAttempt()
+        try:
+            async with self._transaction(connection, attempt, heals=True) as number:
+                if self.recent.is_behind(number):
+                    with self._claims.as_before() as claims:
+                        await self._do_again(connection, number, claims, healing)
+        except BaseException:
+            if self._claims.is_alone:
+                self._claims.held.clear()
+            raise
+        self._is_behind = False
+        self.recent.acknowledged = attempt.number
+        for sink in healing.fenced:
+            sink.refused(SessionFenced())
+        if healing.commits or not healing.is_all:
+            log.log(logging.WARNING if healing.is_all else logging.CRITICAL, "%s", healing.words)
+            self._on_healed(healing)
+
+    async def _do_again(
+        self, connection: Any, number: int, claims: Mapping[str, tuple[int, int]], healing: Healing
+    ) -> None:
+        if self._claims.is_alone:
+            self._claims.held.clear()  # rows may have others' ids
+        else:
+            await self.appender.claim_again(connection, claims)
+        commits, healing.is_whole = self.recent.missing(number)
+        healing.commits = len(commits)
+        for commit in commits:
+            await self.appender.claim(connection, commit.events)
+            fenced = await self.appender.fenced(connection, commit.events)
+            healing.fenced |= fenced
+            for sink, events in commit.events.items():
+                claim = self._claims.held.get(sink.key)
+                if claim is None:
+                    continue  # its session is gone
+                if sink in fenced or await self._fits(connection, claim[0], events) is not None:
+                    healing.lost_events += len(events)
+                else:
+                    healing.events += len(events)
+            for act in commit.acts:
+                call = WriteCall(act, None)
+                await self._act(connection, call)
+                if call.error is not None:
+                    log.error("a change that PostgreSQL had lost is refused now: %s", call.error)
+                    healing.lost_calls += 1
 
     async def _act(self, connection: Any, call: WriteCall) -> None:
         """Runs a call; what it raises undoes only itself, unless the engine is at fault."""

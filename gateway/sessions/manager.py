@@ -175,17 +175,29 @@ class SessionManager:
         with self._lock:
             return len(self._sessions)
 
-    def counts(self, principal: Principal) -> Counts:
-        """How many sessions there are within one's sight, and how many have a worker: for an operator those
-        of all or of the tenant, for others their own.
+    async def counts(self, principal: Principal) -> Counts:
+        """How many sessions are in memory within one's sight, and how many have a worker: for an operator
+        those of all or of the tenant, for others their own. At other gateways those have one in which an
+        answer is under way; of all, as many as their last beats said.
         """
-        sessions = self.sessions()
+        sessions, tenant = self.sessions(), reach(principal)
         if "operate" not in principal.scopes:
             sessions = [session for session in sessions if session.record.owner == principal.owner]
-        elif (tenant := reach(principal)) is not None:
+            others, answering = await self._count_elsewhere(owner=principal.owner)
+        elif tenant is not None:
             sessions = [session for session in sessions if session.tenant == tenant]
-        live = sum(session.is_live for session in sessions)
-        return Counts(len(sessions), live, len(sessions) - live)
+            others, answering = await self._count_elsewhere(tenant=tenant)
+        else:
+            loads = [] if (member := self._services.membership) is None else member.others()
+            others = sum(load.sessions for load in loads)
+            answering = sum(min(load.workers, load.sessions) for load in loads)
+        live = sum(session.is_live for session in sessions) + answering
+        return Counts(len(sessions) + others, live, len(sessions) + others - live)
+
+    async def _count_elsewhere(self, *, owner: str = "", tenant: str = "") -> tuple[int, int]:
+        if (directory := self.directory) is None:
+            return 0, 0
+        return await directory.count_elsewhere(owner=owner, tenant=tenant)
 
     def summary(self, record: SessionRecord) -> SessionSummary:
         """A session as lists show it."""

@@ -222,6 +222,25 @@ async def test_a_session_is_born_with_its_node_and_goes_on_when_it_is_released()
         assert await first.directory.holder("t/s", "a") == NodePlace(second.directory.node, "b", "http://b:1")
 
 
+async def test_sessions_of_living_others_are_counted_by_owner_and_tenant() -> None:
+    async with two_nodes() as (first, second):
+        for name in ("a", "b"):
+            await first.store.sessions.create(record(name))
+        await first.store.query(
+            lambda c: c.execute("UPDATE sessions SET has_open_turn = 1 WHERE session_id = 'a'")
+        )
+        for whose in ({"owner": "t/s"}, {"tenant": "t"}):
+            assert await second.directory.count_elsewhere(**whose) == (2, 1)
+            assert await first.directory.count_elsewhere(**whose) == (0, 0), "its own it counts itself"
+        assert await second.directory.count_elsewhere(tenant="other") == (0, 0)
+        await first.directory.release(record("b").key)
+        assert await second.directory.count_elsewhere(owner="t/s") == (1, 1)
+        await first.stand_still()
+        row = next(one.row for one in await second.store.query(rows_of) if one.name == "a")
+        assert await second.directory.bury(row)
+        assert await second.directory.count_elsewhere(owner="t/s") == (0, 0)
+
+
 async def test_what_a_dead_one_left_open_is_taken_over_once() -> None:
     url = gateways_database()
     async with node(url, "a") as first, node(url, "b") as second, node(url, "c") as third:

@@ -19,7 +19,7 @@ from tests.contract.engines import migrated_database
 from tests.inside import GatewayInside, gateway_inside
 from tests.mcp_clients import PRODUCT, call, result
 from tests.products.shop import Browser, Shop, config
-from tests.shared import SHARED, ask, crowding, free_port, fresh_id
+from tests.shared import SHARED, ask, crowding, eventually, free_port, fresh_id
 from tests.streams import open_stream
 
 pytestmark = SHARED
@@ -138,6 +138,39 @@ async def test_the_staff_at_one_hears_of_a_message_in_a_chat_of_the_other(
         notice = await desk.until("new_customer_message", session_id=name)
         assert (notice["customer_name"], notice["message"]) == ("Dana", "I want a refund")
     assert told(second, "word", "told") >= 1
+
+
+async def test_counts_and_the_operators_sight_are_of_both(two: tuple[GatewayInside, GatewayInside]) -> None:
+    first, second = two
+    key, name = await first.mint("cat", tenant="acme", scopes=["chat", "read"]), fresh_id()
+    tenants = await first.mint("op", tenant="acme", scopes=["read", "operate"])
+    everybodys = await first.mint("op", scopes=["read", "operate"])
+    async with first.caller(key) as here, second.caller(key) as there:
+        for http, said in ((there, "/echo one"), (there, "/count 500 100"), (here, "/echo two")):
+            body = {"session_id": fresh_id() if http is here else f"{name}{said[1]}", "message": said}
+            assert (
+                await ask(http, "POST", f"/api/chat?wait={0 if 'count' in said else 60}", body)
+            ).status == 200
+        counts = [(await ask(http, "GET", "/api/sessions/count")).body for http in (here, there)]
+        assert counts[0]["active_sessions"] == counts[1]["active_sessions"] == 3
+        assert counts[0]["live"] >= 2, "the one that answers there, and the one here"
+        assert counts[0]["parked"] == 3 - counts[0]["live"]
+    async with first.caller(tenants) as http:
+        assert (await ask(http, "GET", "/api/sessions/count")).body["active_sessions"] >= 3
+    wanted = first.inner.manager.get_active_session_count() + second.inner.manager.get_active_session_count()
+    async with first.caller(everybodys) as http:
+
+        async def is_counted() -> bool:
+            return bool((await ask(http, "GET", "/api/sessions/count")).body["active_sessions"] == wanted)
+
+        await eventually(is_counted)  # with the next beat
+        nodes = (await ask(http, "GET", "/api/admin/overview")).body["nodes"]
+    assert [(one["name"], one["state"], one["is_this"]) for one in nodes] == [
+        ("a", "up", True),
+        ("b", "up", False),
+    ]
+    assert sum(one["sessions"] for one in nodes) == wanted
+    assert nodes[1]["url"] == second.inner.config.cluster.url
 
 
 async def post(two: tuple[GatewayInside, GatewayInside], body: bytes, *, signed: bytes) -> int:

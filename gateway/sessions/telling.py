@@ -54,7 +54,7 @@ class Aside(Struct, frozen=True, tag="aside"):
     facts: tuple[Raw, ...]
 
 
-class Moved(Struct, frozen=True, tag="moved"):
+class OwnerMoved(Struct, frozen=True, tag="moved"):
     """All that one owner had is another's: these sessions, by internal key, under their new ids."""
 
     mark: str
@@ -72,7 +72,7 @@ class Word(Struct, frozen=True, tag="word"):
     said: Raw
 
 
-NodeMessage = Aside | Moved | Word
+NodeMessage = Aside | OwnerMoved | Word
 _decode: Final = msgspec.json.Decoder(NodeMessage).decode
 _encode: Final = msgspec.json.Encoder().encode
 Tell = Callable[[NodePlace, bytes], Awaitable[bool]]
@@ -196,7 +196,7 @@ class Telling:
 
     async def moved(self, giver: str, taker: str, sessions: dict[str, str], *, keeps_shares: bool) -> None:
         """Tells all others that what one owner had is another's, and waits a moment until they have heard."""
-        message = Moved(_mark(), giver, taker, sessions, keeps_shares)
+        message = OwnerMoved(_mark(), giver, taker, sessions, keeps_shares)
         telling = self._tell_all(message, "moved")
         if telling:
             await asyncio.wait(telling, timeout=MOVED_SECONDS)
@@ -251,7 +251,7 @@ class Telling:
         match message:
             case Aside():
                 return await self._noted(message)
-            case Moved():
+            case OwnerMoved():
                 await self._sessions.moved_elsewhere(
                     message.giver, message.taker, message.sessions, keeps_shares=message.keeps_shares
                 )

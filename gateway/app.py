@@ -173,7 +173,7 @@ class Gateway:
         self.sockets = self.added.sockets
         self._nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
-        self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
+        self.node_tickets = NodeTickets(self.auth.tickets, shared_ms=self._shared_ms(wall_ms))
         post = NodePost(own=lambda: self.own_node(), tickets=self.node_tickets, http=self.node_http)
         self.telling = self.manager.telling = Telling(
             self.manager, tell=post.tell, others=self._other_nodes, metrics=metrics
@@ -216,6 +216,13 @@ class Gateway:
                 heard=self.telling.heard,
             )
         return self._nodes_door
+
+    def _shared_ms(self, wall_ms: Callable[[], int]) -> Callable[[], int]:
+        """The clock of the store, or that of this machine until the store has said what time it is."""
+        membership = self.membership
+        if membership is None:
+            return wall_ms
+        return lambda: found if (found := membership.shared_ms()) is not None else wall_ms()
 
     def own_node(self) -> int:
         """What other gateways call this one: the id of its row where several share a store, else its

@@ -244,7 +244,7 @@ class Taker:
         if found.kind != "file":
             return found
         if known is not None and is_untouched(known, found):
-            return replace(known, mode=found.mode)
+            return known if known.mode == found.mode else replace(known, mode=found.mode)
         for _ in range(TRIES):
             if found.size > config.snapshot_file_mb * MEGABYTE:
                 return replace(found, why="large")

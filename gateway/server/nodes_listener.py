@@ -26,7 +26,7 @@ from gateway.auth.node_tickets import HEADER, NodeTickets, ShownTicket, TicketUn
 from gateway.config.addresses import host_and_port
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
-from gateway.http.forwarding import MARK_HEADER, MISDIRECTED, REFUSED_HEADER
+from gateway.http.forwarding import MARK_HEADER, MISDIRECTED, PING_PATH, REFUSED_HEADER
 from gateway.http.node_post import NOT_THERE, TELL_PATH, TOLD, body_digest
 from gateway.http.operation import json_response
 from gateway.http.passing import host_of, target_of
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 NODE_PATH: Final = "/_node/"
 """Below it are messages of the gateways themselves."""
-PING: Final = "GET /_node/ping"
+PING: Final = f"GET {PING_PATH}"
 TELL: Final = f"POST {TELL_PATH}"
 NodeHandler = Callable[[Request], Awaitable[Response]]
 _NO_TICKET: Final = (

@@ -67,6 +67,8 @@ class Membership:
         keep in memory.
         """
         self._changes: int | None = None
+        self._store_said: tuple[int, float] | None = None
+        """The time by the clock of the store, and when it was heard."""
 
     def check(self) -> None:
         """Raises StoreUnreachable if nothing may be accepted now."""
@@ -76,6 +78,7 @@ class Membership:
     def seen(self, seen: NodesSeen) -> None:
         """The store has told of the others, just now."""
         before, self.nodes, self._own = self.nodes, seen.nodes, seen.mine
+        self._store_said = (seen.at_ms, self._monotonic()) if seen.at_ms else None
         others = [node.row for node in seen.nodes if node.id != seen.mine]
         self.dead = self._sightings.see(others, at=self._monotonic())
         if self.dead or {node.id for node in before} - {node.id for node in seen.nodes}:
@@ -87,6 +90,13 @@ class Membership:
     def others(self) -> list[NodeLoad]:
         """What the others said of themselves with their last beats."""
         return [node.load for node in self.nodes if node.id != self._own]
+
+    def shared_ms(self) -> int | None:
+        """The time by the clock of the store, which all gateways have in common; None if it has not said."""
+        if self._store_said is None:
+            return None
+        at_ms, heard = self._store_said
+        return at_ms + round(1000 * (self._monotonic() - heard))
 
     def name_of(self, node: int) -> str:
         """What the operator calls one of them."""

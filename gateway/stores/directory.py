@@ -101,6 +101,8 @@ class NodesSeen(Struct, frozen=True):
     """All rows, one's own among them."""
     changes: int
     """How often something was changed that nodes keep in memory (table `cluster`)."""
+    at_ms: int = 0
+    """When the store said so, in milliseconds since 1970 UTC, by its own clock."""
 
 
 class Directory(Protocol):

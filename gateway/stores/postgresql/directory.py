@@ -44,8 +44,10 @@ _HOLDER: Final = (
 )
 _HOLDERS: Final = (
     "SELECT w.owner, w.session_id, n.id, n.name, n.url FROM unnest($2::text[], $3::text[])"
-    " AS w (owner, session_id) JOIN LATERAL (SELECT node FROM sessions AS s WHERE s.owner = w.owner"
-    " AND (w.session_id = '' OR s.session_id = w.session_id) ORDER BY s.id DESC LIMIT 1) AS s ON true"
+    " AS w (owner, session_id) JOIN LATERAL (SELECT node FROM sessions AS s WHERE w.session_id <> ''"
+    " AND s.owner = w.owner AND s.session_id = w.session_id"
+    " UNION ALL (SELECT node FROM sessions AS s WHERE w.session_id = '' AND s.owner = w.owner"
+    " ORDER BY s.id DESC LIMIT 1)) AS s ON true"
     " JOIN nodes AS n ON n.id = s.node WHERE n.id <> $1"
 )
 _COUNT: Final = (

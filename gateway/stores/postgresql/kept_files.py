@@ -73,12 +73,15 @@ _KEYS: Final = (
     " UNION SELECT session FROM file_holders WHERE starts_with(session, $1)"
 )
 _MISSING: Final = (
-    "SELECT wanted.digest FROM unnest($2::bytea[]) AS wanted (digest) WHERE NOT EXISTS"
-    " (SELECT FROM file_contents AS c WHERE c.session = $1 AND c.digest = wanted.digest AND c.is_last)"
+    "SELECT wanted.digest FROM unnest($2::bytea[]) AS wanted (digest) WHERE (SELECT true FROM file_contents"
+    " WHERE session = $1 AND digest = wanted.digest AND is_last LIMIT 1) IS NULL"
 )
+"""This and the next look up each digest in the index. A join may read everything that the session has, for
+each batch: statistics of a table that grew a moment ago say that it is small.
+"""
 _SMALL: Final = (
-    "SELECT c.digest, c.body FROM unnest($2::bytea[]) AS wanted (digest) JOIN file_contents AS c"
-    " ON c.session = $1 AND c.digest = wanted.digest WHERE c.part = 0 AND c.is_last"
+    "SELECT wanted.digest, c.body FROM unnest($2::bytea[]) AS wanted (digest), LATERAL (SELECT body"
+    " FROM file_contents WHERE session = $1 AND digest = wanted.digest AND part = 0 AND is_last LIMIT 1) AS c"
 )
 _PARTS: Final = (
     "SELECT digest, part, is_last, body FROM file_contents WHERE session = $1 AND digest = $2"
@@ -86,8 +89,8 @@ _PARTS: Final = (
 )
 _BYTES: Final = "SELECT coalesce(sum(octet_length(body)), 0)::bigint FROM file_contents WHERE session = $1"
 _BYTES_OF: Final = (
-    "SELECT coalesce(sum(octet_length(c.body)), 0)::bigint FROM file_contents AS c"
-    " JOIN unnest($2::bytea[]) AS wanted (digest) ON wanted.digest = c.digest WHERE c.session = $1"
+    "SELECT coalesce(sum((SELECT sum(octet_length(body)) FROM file_contents"
+    " WHERE session = $1 AND digest = wanted.digest)), 0)::bigint FROM unnest($2::bytea[]) AS wanted (digest)"
 )
 _MANIFESTS_BYTES: Final = (
     "SELECT coalesce(sum(octet_length(body)), 0)::bigint FROM file_manifests WHERE session = $1"

@@ -98,6 +98,9 @@ class Departure:
                     found[owner, session_id] = place
         return found
 
+    async def count_elsewhere(self, *, owner: str = "", tenant: str = "") -> tuple[int, int]:
+        return await self._directory.count_elsewhere(owner=owner, tenant=tenant)
+
     async def has_key(self, key: str) -> bool:
         return await self._directory.has_key(key)
 

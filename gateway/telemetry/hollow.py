@@ -17,11 +17,13 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
-HOLLOW: Final = {
+HOLLOW: Final[Mapping[str, Mapping[str, str]]] = {
     "csv": {},
     "html": {},
     "http.client": {},
     "importlib.metadata": {},
+    "itsdangerous": {"Signer": "itsdangerous.signer:Signer"},
+    "logging.config": {},
     "pickle": {},
     "prometheus_client": {"values": "prometheus_client.values"},
     "uvicorn": {"Config": "uvicorn.config:Config"},

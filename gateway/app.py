@@ -28,6 +28,7 @@ from gateway.http.application import application, document
 from gateway.http.door_routes import through
 from gateway.http.forwarding import Forwarding, Watches
 from gateway.http.gate import Gate
+from gateway.http.node_post import NodePost
 from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock, mark_of, refuse_half_restored
 from gateway.models.ledger import ledger_of
@@ -38,7 +39,8 @@ from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
-from gateway.stores.directory import NodeLoad, NodesSeen
+from gateway.sessions.telling import Telling
+from gateway.stores.directory import NodeLoad, NodePlace, NodesSeen
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -152,7 +154,9 @@ class Gateway:
         )
         if self.membership is not None:
             self.membership.on_changes = self.own.following.heard
-        self.applications = opened(config, self._context())
+        self.applications = opened(
+            config, self._context(), tell=lambda name, said: self.telling.say(name, said)
+        )
         self.added = joined(self.applications)
         self._add()
         self.mcp = McpFace(
@@ -169,7 +173,14 @@ class Gateway:
         self.sockets = self.added.sockets
         self._nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
-        self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
+        self.node_tickets = NodeTickets(self.auth.tickets, shared_ms=self._shared_ms(wall_ms))
+        post = NodePost(own=lambda: self.own_node(), tickets=self.node_tickets, http=self.node_http)
+        self.telling = self.manager.telling = Telling(
+            self.manager, tell=post.tell, others=self._other_nodes, metrics=metrics
+        )
+        self.telling.words = {
+            name: faces.hear for name, faces in self.applications.items() if faces.hear is not None
+        }
         self.app = application(
             self._routes(),
             lifespan=self.lifespan,
@@ -202,8 +213,16 @@ class Gateway:
                 own=lambda: self.own_node(),
                 tickets=self.node_tickets,
                 is_standing=self._standing_elsewhere,
+                heard=self.telling.heard,
             )
         return self._nodes_door
+
+    def _shared_ms(self, wall_ms: Callable[[], int]) -> Callable[[], int]:
+        """The clock of the store, or that of this machine until the store has said what time it is."""
+        membership = self.membership
+        if membership is None:
+            return wall_ms
+        return lambda: found if (found := membership.shared_ms()) is not None else wall_ms()
 
     def own_node(self) -> int:
         """What other gateways call this one: the id of its row where several share a store, else its
@@ -211,6 +230,11 @@ class Gateway:
         """
         directory = self.services.store.directory
         return os.getpid() if directory is None else directory.node
+
+    def _other_nodes(self) -> list[NodePlace]:
+        """The living gateways that share the store, as the last beat told."""
+        nodes = () if self.membership is None else self.membership.nodes
+        return [node.reached for node in nodes if node.id != self.own_node()]
 
     def _forwarding(self, app: ASGIApp) -> Forwarding:
         return Forwarding(
@@ -346,6 +370,7 @@ class Gateway:
             stack.push_async_callback(self.mcp.close)
             stack.push_async_callback(self.own.ports.close)
             stack.push_async_callback(self.node_http.close)
+            stack.push_async_callback(self.telling.close)
             services.observers.add(*await keepers(store.tables, running=self.applications))
             await stack.enter_async_context(self.added.lifespan())
             await stack.enter_async_context(

@@ -26,6 +26,14 @@ from tests.shared import Answer, ask, free_port
 LEASE_SECONDS: Final = 1.5
 BEAT_SECONDS: Final = 0.2
 
+_AHEAD: Final = """
+import os, time
+if os.environ.get("AGENT_GATEWAY_CLUSTER_NAME") == {name!r}:
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + {seconds}
+    time.time_ns = lambda: now_ns() + {seconds} * 10**9
+"""
+
 
 class Nodes:
     """Those that run, by index; what was killed is not there until it is started again."""
@@ -133,6 +141,12 @@ class Nodes:
     async def close(self) -> None:
         """Ends all."""
         await asyncio.gather(*(self.stop(index) for index in self.indexes))
+
+
+def ahead(directory: pathlib.Path, index: int, *, seconds: int) -> dict[str, str]:
+    """The environment of nodes of which one has a clock that is so far ahead."""
+    (directory / "sitecustomize.py").write_text(_AHEAD.format(name=Nodes.name(index), seconds=seconds))
+    return {"PYTHONPATH": str(directory)}
 
 
 @contextlib.asynccontextmanager

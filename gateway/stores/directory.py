@@ -101,6 +101,8 @@ class NodesSeen(Struct, frozen=True):
     """All rows, one's own among them."""
     changes: int
     """How often something was changed that nodes keep in memory (table `cluster`)."""
+    at_ms: int = 0
+    """When the store said so, in milliseconds since 1970 UTC, by its own clock."""
 
 
 class Directory(Protocol):
@@ -134,6 +136,11 @@ class Directory(Protocol):
 
     async def holders(self, names: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], NodePlace]:
         """The same of many sessions, by (owner, id); of the owner's newest session if the id is ""."""
+
+    async def count_elsewhere(self, *, owner: str = "", tenant: str = "") -> tuple[int, int]:
+        """How many sessions of an owner or of a tenant other living nodes have, and in how many of them an
+        answer is under way.
+        """
 
     async def has_key(self, key: str) -> bool:
         """True if this node has the session of this internal key."""

@@ -44,6 +44,7 @@ _BEAT: Final = (
     "WITH mine AS (UPDATE nodes SET beat = beat + 1, state = $2, sessions = $3, workers = $4,"  # noqa: S608 - literals
     f" worker_limit = $5 WHERE id = $1 RETURNING id) SELECT {_COLUMNS},"
     " (SELECT number FROM commits WHERE node = $1) AS number,"
+    " (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms,"
     " (SELECT changes FROM cluster) AS changes, EXISTS (SELECT FROM mine) AS is_mine FROM nodes ORDER BY name"
 )
 _DELETE: Final = "DELETE FROM nodes WHERE id = $1 AND ($2::bigint IS NULL OR beat = $2)"
@@ -149,7 +150,7 @@ class SeveralNodes:
         rows = await connection.fetch(_BEAT, node, load.state, load.sessions, load.workers, load.worker_limit)
         if not rows or not rows[0]["is_mine"]:
             return None
-        self._on_seen(NodesSeen(node, tuple(map(node_of, rows)), rows[0]["changes"]))
+        self._on_seen(NodesSeen(node, tuple(map(node_of, rows)), rows[0]["changes"], rows[0]["at_ms"]))
         return (rows[0]["number"],)
 
 

@@ -117,7 +117,9 @@ class PostgresqlStore:
         self.tenants = PostgresqlTenants(self)
         self.usage = PostgresqlUsage(self)
         self.options = options.PostgresqlOptions(self)
-        self.ledger = ledger.PostgresqlLedger(self, node=(lambda: 0) if is_alone else self._node)
+        self.ledger = ledger.PostgresqlLedger(
+            self, node=(lambda: 0) if is_alone else self._node, transact=self._transact_past
+        )
         self.sequences = PostgresqlSequences(self)
         self.changes = PostgresqlChanges(self)
         self.signing = PostgresqlSigning(self, node=self._node)
@@ -242,6 +244,18 @@ class PostgresqlStore:
             raise StoreFailed("The store is closed.")
         result: T = await self._writer.call(act, is_long=is_long)
         return result
+
+    async def _transact_past(self, act: Callable[[Statements], Awaitable[T]]) -> T:
+        """Runs `act`, which puts down what has happened: that is true whoever has this one's place now, so it
+        is committed also once that is lost.
+        """
+        try:
+            return await self.transact(act)
+        except StoreFailed:
+            if self._writer is None or not self._writer.has_lost_place:
+                raise
+        await self._readers.query(lambda c: c.fetchval("SELECT 1"))  # lets go of connections that are dead
+        return await self._readers.transact(act)
 
     async def size_bytes(self) -> int:
         query = "SELECT pg_database_size(current_database())"

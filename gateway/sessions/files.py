@@ -261,6 +261,8 @@ def _brought(brought: Brought, *, is_cut: bool) -> ev.Notice:
     words.append("Packages and caches that can be made again were left behind.")
     is_whole = not (is_cut or brought.is_older or brought.missing or brought.lost)
     values: dict[str, str | int] = {"files": brought.files, "missing": brought.missing, "lost": brought.lost}
+    if brought.is_older:
+        values["kind"] = "older"
     return ev.Notice(BROUGHT, "info" if is_whole else "warning", BROUGHT, " ".join(words), values=values)
 
 

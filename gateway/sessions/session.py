@@ -382,6 +382,8 @@ class Session:
         """
         what = "an agent was free for this message" if has_waited else "the answer was complete"
         words = f"The gateway was restarted before {what}."
+        if not has_waited:
+            self.files.cut()
         if self._services.snapshots.travelling is not None and not has_waited:
             words += " If the conversation goes on at another gateway, files that it changed are gone."
         self.log.append(

@@ -111,6 +111,10 @@ class LoopShare:
             self.take_turn(lambda: None if turn.done() else turn.set_result(None))
             await turn
 
+    def is_crowded(self, now: float) -> bool:
+        """Notes that the worker uses its doors; whether another one does, too."""
+        return self._crowd.note(id(self), now)
+
     def close(self) -> None:
         """Nobody waits any more."""
         self._waiting.clear()
@@ -122,7 +126,7 @@ class LoopShare:
         now = self._monotonic()
         self._left += (now - self._at) * self._rate
         self._at = now
-        is_crowded = self._crowd.note(id(self), now)
+        is_crowded = self.is_crowded(now)
         self._rate = CROWDED_SHARE if is_crowded else SHARE
         self._left = min(CROWDED_BURST_SECONDS if is_crowded else BURST_SECONDS, self._left) - seconds
 

@@ -18,6 +18,7 @@ import time
 from collections import Counter, defaultdict
 from typing import Any, Final
 
+from gateway.egress.bulk import Bulk
 from gateway.egress.door import WorkerDoor
 from gateway.egress.pace import Crowd
 from gateway.egress.routes import RouteAnswer, RouteRequest
@@ -115,9 +116,9 @@ class Flood:
             await spawn(here, *words, "flood", readable=(program,), ports=(PORT,)) as far,
             await here.spawn(*words, "flood", network="shared") as beside,
         ):
-            crowd = Crowd()
-            serve(near, rules, routes=says, crowd=crowd)
-            door = serve(far, rules, routes=says, crowd=crowd)
+            crowd, bulk = Crowd(), Bulk()
+            serve(near, rules, routes=says, crowd=crowd, bulk=bulk)
+            door = serve(far, rules, routes=says, crowd=crowd, bulk=bulk)
             for _ in range(self._rounds):
                 await self._window("alone", near)
                 order = {**self._order, "doors": THROUGH_DOORS, "seconds": 0.0}

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 SHARE: Final = 0.2
-"""Of one second. At a high rate this is about 120 MB a second, 500 connections or 5,000 look-ups."""
+"""Of one second. At a high rate this is about 120 MB a second, 500 connections or 3,000 look-ups."""
 BURST_SECONDS: Final = 0.1
 """How far it may run ahead of its share: what comes at once does not feel it."""
 CROWDED_SHARE: Final = 0.1

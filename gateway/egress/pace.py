@@ -151,7 +151,7 @@ class LoopShare:
             self._waiting.popleft()()
         self._next = None
         if self._waiting:
-            rest = min(REST_SECONDS, late * (1 / self._rate - 1))
+            rest = min(REST_SECONDS, late * (1 / SHARE - 1))
             self._plan(max(0.0, -self._left / self._rate, rest))
 
 

@@ -45,7 +45,7 @@ class Joined:
         self.client, ours = _pair()
         theirs, self.host = _pair()
         self.splice = Splice(rules, share=LoopShare(), stalled=Stalled(), lane=lane)
-        self._ends = (ours, theirs)
+        self.ours, self._theirs = ours, theirs
         self.running = asyncio.create_task(self.splice.run(ours, theirs))
 
     async def send(self, data: bytes) -> None:
@@ -63,7 +63,7 @@ class Joined:
 
     def close(self) -> None:
         """All of its sockets."""
-        for one in (self.client, self.host, *self._ends):
+        for one in (self.client, self.host, self.ours, self._theirs):
             one.close()
 
 
@@ -166,6 +166,18 @@ async def test_when_it_is_cancelled_or_one_end_is_lost_so_is_the_other() -> None
             with contextlib.suppress(ConnectionError):
                 assert await soon(here.receive(1), 5) == b""
             assert here.lane.transfers == 0
+
+
+async def test_what_was_read_and_is_not_sent_yet_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads while it would become a large transfer."""
+    monkeypatch.setattr(tunnel, "REPORTED_BYTES", 1)
+    async with joined() as here:
+        here.ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        here.client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
+        sending = asyncio.create_task(here.send(LARGE))
+        await _until(lambda: here.rules.received >= LITTLE)
+        assert await soon(here.receive(len(LARGE)), 20) == LARGE
+        await sending
 
 
 async def test_past_what_its_session_may_transfer_it_is_cut() -> None:

@@ -2,12 +2,13 @@
 redirect is followed, no cookie is kept, and nothing is tried twice here: what comes is passed on.
 
 The errors say what may have been done: NodeUnreachable: nothing; NodeSilent: everything may; AnswerCut: an
-answer has begun.
+answer has begun. A peer that does not even confirm what it was sent is given up within seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,10 @@ KEPT_SECONDS: Final = 10.0
 """A connection that nobody uses is ended by who asks, before the other side would: so no request meets one
 that is just being closed.
 """
+SILENT_SECONDS: Final = 5
+"""A peer that confirms nothing, neither what it was sent nor that it is there, is gone after so long."""
+HEARTBEAT_SECONDS: Final = 20.0
+"""How often the other side of an open WebSocket is asked if it is there."""
 READ_AHEAD_BYTES: Final = 64 * 1024
 MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """The other gateway has looked at what comes in; this bounds what it says itself."""
@@ -126,6 +131,20 @@ class NodeSocket:
             return
 
 
+def _noticing(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket that notices that its peer, or the way to it, is gone."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": SILENT_SECONDS - 2}
+    options["TCP_USER_TIMEOUT"] = 1000 * SILENT_SECONDS
+    for name, value in options.items():
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
+
+
 class NodeHttp:
     """See the module. `close` it."""
 
@@ -145,7 +164,9 @@ class NodeHttp:
             await loaded("aiohttp", "yarl")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_SECONDS),
+                connector=aiohttp.TCPConnector(
+                    limit=0, keepalive_timeout=KEPT_SECONDS, socket_factory=_noticing
+                ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
@@ -205,6 +226,7 @@ class NodeHttp:
                 max_msg_size=MESSAGE_BYTES,
                 autoclose=True,
                 autoping=True,
+                heartbeat=HEARTBEAT_SECONDS,
                 compress=0,
             )
         except aiohttp.WSServerHandshakeError as error:

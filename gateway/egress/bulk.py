@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import logging
 import os
 import select
@@ -24,12 +25,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from gateway.egress.pace import LoopShare
+from gateway.egress.pace import BYTE_SECONDS, SHARE, LoopShare
 from worker.spec import MIB
 
 log = logging.getLogger(__name__)
 
-BYTES_A_SECOND: Final = 120e6
+BYTES_A_SECOND: Final = SHARE / BYTE_SECONDS
 """Of one worker: what the loop passes on in a worker's share of its time."""
 CROWDED_BYTES_A_SECOND: Final = 80e6
 """The same, while other workers use their doors."""
@@ -105,6 +106,8 @@ class _Way:
         """Takes a piece of what has come; 0 at its end. Raises OSError."""
         if self._pipe is _NO_PIPE:
             self._pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+            with contextlib.suppress(OSError):  # past what a user may have in pipes, pieces are smaller
+                fcntl.fcntl(self._pipe[1], fcntl.F_SETPIPE_SZ, PIECE_BYTES)
         self.held = os.splice(self.source.fileno(), self._pipe[1], PIECE_BYTES, flags=_SPLICE)
         return self.held
 

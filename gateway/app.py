@@ -72,6 +72,10 @@ class Gateway:
         """
         self.failed = asyncio.Event()
         """Set when it cannot go on; the server then ends it."""
+        self.asked_to_end = asyncio.Event()
+        """Set when an operator has asked for its end in the database of several gateways."""
+        self.is_reachable = False
+        """Whether the other gateways of its store reach it."""
         self.predecessor = predecessor
         clock = Clock(monotonic, wall_ms)
         metrics = Metrics(version=VERSION, monotonic=monotonic)
@@ -173,6 +177,7 @@ class Gateway:
         self.sockets = self.added.sockets
         self._nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
+        self.manager.on_draining = self.watches.end_streams
         self.node_tickets = NodeTickets(self.auth.tickets, shared_ms=self._shared_ms(wall_ms))
         post = NodePost(own=lambda: self.own_node(), tickets=self.node_tickets, http=self.node_http)
         self.telling = self.manager.telling = Telling(
@@ -276,10 +281,19 @@ class Gateway:
         self.membership.seen(seen)
         for node in before - {node.id for node in seen.nodes}:
             self.watches.gone(node)
+        is_to_end = any(node.id == seen.mine and node.load.state == "draining" for node in seen.nodes)
+        if is_to_end and not self.manager.is_going:
+            self.asked_to_end.set()
+
+    def reached_by_others(self) -> None:
+        """The other gateways of the store reach this one from now on, and may pass requests on to it."""
+        self.is_reachable = True
+        if (directory := self.services.store.directory) is not None:
+            directory.announce()
 
     def _load(self) -> NodeLoad:
         return NodeLoad(
-            state="draining" if self.manager.is_draining else "up",
+            state="draining" if self.manager.is_going else "up" if self.is_reachable else "starting",
             sessions=self.manager.get_active_session_count(),
             workers=self.services.slots.taken,
             worker_limit=self.config.limits.max_live_workers,

@@ -135,9 +135,11 @@ class Acted(Struct, frozen=True, kw_only=True):
 
 
 class DrainBegun(Struct, frozen=True, kw_only=True):
-    """The gateway takes no new work, gives turns their grace, and ends."""
+    """The gateway takes no new work, gives turns their grace, and ends. `grace_seconds` is null if turns may
+    go on to their end, because other gateways take the work.
+    """
 
-    grace_seconds: float
+    grace_seconds: float | None
 
 
 class RefusedHostRow(Struct, frozen=True, kw_only=True):

@@ -25,6 +25,10 @@ from tests.shared import Answer, ask, free_port
 
 LEASE_SECONDS: Final = 1.5
 BEAT_SECONDS: Final = 0.2
+LEAVE_SECONDS: Final = 0.5
+"""How long one that is stopped passes on what still comes, at least."""
+PATIENT: Final = {"AGENT_GATEWAY_CLUSTER_LEASE_SECONDS": "15", "AGENT_GATEWAY_CLUSTER_BEAT_SECONDS": "0.5"}
+"""The environment of those of which none dies: on a busy machine a beat may come late."""
 
 _AHEAD: Final = """
 import os, time
@@ -103,6 +107,7 @@ class Nodes:
             "AGENT_GATEWAY_CLUSTER_URL": self.urls[index],
             "AGENT_GATEWAY_CLUSTER_LEASE_SECONDS": str(LEASE_SECONDS),
             "AGENT_GATEWAY_CLUSTER_BEAT_SECONDS": str(BEAT_SECONDS),
+            "AGENT_GATEWAY_CLUSTER_LEAVE_SECONDS": str(LEAVE_SECONDS),
             **self._environ,
             **environ,
         }

@@ -359,6 +359,10 @@ class Taker:
         self._keep(key, places)
         return self._blobs.size_bytes(key)
 
+    def tidy(self, key: str) -> None:
+        """Removes contents that no manifest needs. Raises OSError."""
+        self._keep(key, self._blobs.places(key))
+
     def _keep(self, key: str, places: list[int]) -> None:
         found = [self.manifest(key, place) for place in places]
         digests = {digest for manifest in found if manifest is not None for digest in manifest.digests}

@@ -127,6 +127,24 @@ class Watches:
         self._gone: set[asyncio.Task[Any]] = set()
         """Those that were told, until they have heard."""
         self._bell = asyncio.Event()
+        self._showing: set[asyncio.Task[Any]] = set()
+        """Those that show a stream of another gateway."""
+
+    def end_streams(self) -> None:
+        """This gateway ends: so does what it shows of others, and its readers ask elsewhere."""
+        for task in self._showing:
+            self.give_up(task)
+
+    @contextlib.contextmanager
+    def showing(self) -> Iterator[None]:
+        """A block within `of` that shows a stream."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - requests are
+        self._showing.add(task)
+        try:
+            yield
+        finally:
+            self._showing.discard(task)
 
     def gone(self, node: int) -> None:
         """This gateway is dead: what waits for it does not wait any longer."""
@@ -543,7 +561,7 @@ class Forwarding:
         answering, permit, task = passed.answering, self._permit_of(passed), asyncio.current_task()
         frames = answering.relayed()
         give_up = functools.partial(self._watches.give_up, task)
-        with Liveliness(answering, give_up) as alive, permitted(permit):
+        with Liveliness(answering, give_up) as alive, permitted(permit), self._watches.showing():
             await _shown(answer, answering, frames, alive, permit)
         await answering.end()
 
@@ -571,7 +589,7 @@ class Forwarding:
                 if clock() - began > STREAM_PAUSE:
                     until, pause = clock() + STREAM_SECONDS, 0.0
             permit = self._permit_of(passed)
-            if clock() > until or (permit is not None and not permit()):
+            if self._is_draining() or clock() > until or (permit is not None and not permit()):
                 await answering.end()
                 return
             with reading(answering):

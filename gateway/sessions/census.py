@@ -73,7 +73,7 @@ class Census:
             store_waiting=self._services.store.logs.backlog(),
             worker_limit=self._services.config.limits.max_live_workers,
             waiting_turns=self._services.slots.waiting,
-            is_draining=self._manager.is_draining,
+            is_draining=self._manager.is_going,
         )
         if self._services.membership is not None:
             standing.lease_seconds = self._services.membership.lease.seconds_left

@@ -39,13 +39,14 @@ from gateway.events.lifecycle import CloseReason, SessionState
 from gateway.principal import ConversationKey, Principal, reach, session_hash, tenant_of
 from gateway.sessions.idempotency import Idempotency, Once
 from gateway.sessions.log import EventLog
+from gateway.sessions.membership import others_up
 from gateway.sessions.reader import Shelf, Source
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.sessions.telling import Telling
 from gateway.sessions.tenures import Tenures
 from gateway.stores.contract import Founding, SessionRecord, Tombstone
-from gateway.stores.directory import Directory, NodePlace
+from gateway.stores.directory import Directory, NodePlace, Successors
 from gateway.telemetry import logs
 from worker.spec import Receipt
 
@@ -88,8 +89,12 @@ class SessionManager:
         self._arrivals: dict[SessionKey, set[asyncio.Future[None]]] = {}
         self._looking: asyncio.Task[None] | None = None
         """Asks where those sessions are that somebody waits for."""
-        self.succession: Directory | None = None
-        """Who has which session while one gateway takes the place of another on this machine."""
+        self.succession: Successors | None = None
+        """Who has which session while one gateway takes the place of another on this machine, or gives all it
+        has to the others of its store.
+        """
+        self.is_leaving = False
+        """Whether it gives them to those."""
         self.telling: Telling | None = None
         """Tells other gateways what concerns their sessions; None until they are known."""
         self._tasks = asyncio.TaskGroup()
@@ -103,6 +108,8 @@ class SessionManager:
         self.idempotency = Idempotency(services.store.idempotency, wall_ms=services.wall_ms)
         self.tenures = Tenures()
         self.is_draining = False
+        self.on_draining: Callable[[], None] = lambda: None
+        """Hears that this gateway serves no stream any more."""
 
     async def __aenter__(self) -> SessionManager:
         await self._tasks.__aenter__()
@@ -314,6 +321,14 @@ class SessionManager:
         if self.is_draining:
             raise Draining(retry_after_seconds=RETRY_SECONDS)
 
+    def refuse_new(self) -> None:
+        """Raises Draining, too, and SessionElsewhere if another gateway makes new sessions: one that has no
+        name yet gets it there.
+        """
+        self.refuse_while_draining()
+        if self.succession is not None:
+            _refuse(self.succession.maker())
+
     async def get_or_create(self, owner: str, session_id: str, *, agent: str | None = None) -> Session:
         """The session of this name, revived from the store or made. Two callers at once get the same one.
 
@@ -358,6 +373,8 @@ class SessionManager:
 
         Raises SessionExists and IdempotencyMismatch besides what `get_or_create` raises.
         """
+        if session_id is None:
+            self.refuse_new()
         self.refuse_while_draining()
         name = session_id or new_session_id()
         if once is None:
@@ -871,7 +888,26 @@ class SessionManager:
                         future.set_exception(_elsewhere(place, name[1]))
             await asyncio.sleep(ELSEWHERE_SECONDS)
 
-    def succeed(self, succession: Directory) -> None:
+    @property
+    def is_going(self) -> bool:
+        """Whether this gateway is about to end: it takes no new work, or others do for it."""
+        return self.is_draining or self.is_leaving
+
+    @property
+    def grace_seconds(self) -> float | None:
+        """How long turns may go on once it is asked to end; None: to their end, as others take the work."""
+        server, store = self._services.config.server, self._services.store
+        membership, directory = self._services.membership, store.directory
+        if server.drain_seconds is None and membership is not None and directory is not None:
+            return None if others_up(membership, directory.node) else server.grace_seconds
+        return server.grace_seconds
+
+    def leave(self, successors: Successors) -> None:
+        """The others of the store get what is not in the map, and what leaves it."""
+        self.is_leaving = True
+        self.succeed(successors)
+
+    def succeed(self, succession: Successors) -> None:
         """What it says another gateway of this directory has is that one's from now on."""
         self.succession = succession
         for name in list(self._arrivals):
@@ -879,6 +915,7 @@ class SessionManager:
 
     def _begin_to_drain(self) -> None:
         self.is_draining = True
+        self.on_draining()
         if self._looking is not None:
             self._looking.cancel()
         for name in list(self._arrivals):

@@ -158,3 +158,9 @@ class Membership:
                 self._stop_looking()
                 self._hold_to(_NOW)
                 self._on_fenced()
+
+
+def others_up(membership: Membership, node: int) -> list[Node]:
+    """The gateways besides this one that take work, as far as is known."""
+    gone = {node, *(row.id for row in membership.dead)}
+    return [other for other in membership.nodes if other.id not in gone and other.load.state == "up"]

@@ -27,7 +27,8 @@ SAME_NAME_SECONDS: Final = 1.0
 held it is most likely this gateway's last start, on another machine.
 """
 
-NodeState = Literal["up", "draining"]
+NodeState = Literal["starting", "up", "draining"]
+"""`starting`: the others cannot reach it yet. `draining`: it gives its sessions away, and ends."""
 
 
 class NodePlace(Struct, frozen=True):
@@ -147,6 +148,16 @@ class Directory(Protocol):
 
     async def bury(self, row: NodeRow) -> bool:
         """Removes the row of a node that stood still with this beat; False if it is gone, or has beaten."""
+
+    def announce(self) -> None:
+        """Has the others hear at once what this node says of itself (`NodeLoad`)."""
+
+
+class Successors(Directory, Protocol):
+    """Of a gateway that gives its sessions to others, or gets them from another."""
+
+    def maker(self) -> NodePlace | None:
+        """Who makes new sessions; None: this gateway. Raises Draining if nobody does."""
 
 
 class NodeAdmission:

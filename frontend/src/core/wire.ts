@@ -1266,9 +1266,12 @@ export interface Acted {
   had_worker: boolean;
 }
 
-/** The gateway takes no new work, gives turns their grace, and ends. */
+/**
+ * The gateway takes no new work, gives turns their grace, and ends. `grace_seconds` is null if turns may go on to
+ * their end, because other gateways take the work.
+ */
 export interface DrainBegun {
-  grace_seconds: number;
+  grace_seconds: number | null;
 }
 
 /** A host that workers of an agent were refused in the last day. */

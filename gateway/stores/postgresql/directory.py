@@ -67,8 +67,10 @@ class PostgresqlDirectory:
         *,
         transact: Callable[[Callable[[Statements], Awaitable[Any]]], Awaitable[Any]],
         connect: Callable[[], Awaitable[Any]],
+        announce: Callable[[], None],
     ) -> None:
-        """`transact` commits after everything that was written before."""
+        """`transact` commits after everything that was written before; `announce` beats at once."""
+        self.announce = announce
         self._readers = readers
         self._claims = claims
         self._transact = transact

@@ -99,6 +99,10 @@ _GONE: Final = (
     "SELECT k.key FROM unnest($1::text[]) AS k (key)"
     " WHERE NOT EXISTS (SELECT FROM sessions WHERE sessions.key = k.key)"
 )
+_ABANDONED: Final = (
+    "SELECT session FROM file_holders WHERE NOT EXISTS"
+    " (SELECT FROM sessions WHERE sessions.key = file_holders.session) ORDER BY session LIMIT $1"
+)
 _ELSEWHERE: Final = "SELECT session FROM file_holders WHERE session = ANY($1::text[]) AND holder <> $2"
 
 
@@ -168,6 +172,9 @@ class PostgresqlFiles:
     async def remove(self, key: str) -> None:
         await self._write(_REMOVE, key)
 
+    async def abandoned(self, *, limit: int) -> list[str]:
+        return [row[0] for row in await self._rows(_ABANDONED, limit)]
+
     async def gone(self, keys: Sequence[str]) -> set[str]:
         return {row[0] for row in await self._rows(_GONE, list(keys))}
 
@@ -201,6 +208,8 @@ class PostgresqlFiles:
 
 
 async def forget_session(connection: Statements, key: str, owner: str) -> None:
-    """Deletes what is kept of the files of a session, with it."""
-    for table in ("file_contents", "file_manifests", "file_holders"):
+    """Deletes what is kept of the files of a session, with it. Its holder stays until its contents elsewhere
+    are removed, too: see `abandoned`.
+    """
+    for table in ("file_contents", "file_manifests"):
         await connection.execute(f"DELETE FROM {table} WHERE session = $1", key)  # noqa: S608 - names of the schema

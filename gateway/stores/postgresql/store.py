@@ -92,7 +92,11 @@ class PostgresqlStore:
             None
             if is_alone
             else PostgresqlDirectory(
-                self._readers, self.claims, transact=self.transact, connect=self._connected
+                self._readers,
+                self.claims,
+                transact=self.transact,
+                connect=self._connected,
+                announce=self._beat_soon,
             )
         )
         self._writer: PostgresqlWriter | None = None
@@ -175,6 +179,10 @@ class PostgresqlStore:
             beat_seconds=cluster.beat_seconds,
         )
         return SeveralNodes(newcomer, connect=self._connected, load=self._load, on_seen=self._on_seen)
+
+    def _beat_soon(self) -> None:
+        if self._lease is not None:
+            self._lease.beat_soon()
 
     async def _open(self, *, keeps: bool) -> None:
         self._keeps = keeps

@@ -559,6 +559,9 @@ class Forwarding:
     async def _bring_frames(self, passed: Passed, answer: NodeAnswer) -> None:
         """Shows a stream to its own end, or to that of the right to read it."""
         answering, permit, task = passed.answering, self._permit_of(passed), asyncio.current_task()
+        if self._is_draining():  # there is no time for a stream any more: its reader asks elsewhere
+            await answering.end()
+            return
         frames = answering.relayed()
         give_up = functools.partial(self._watches.give_up, task)
         with Liveliness(answering, give_up) as alive, permitted(permit), self._watches.showing():

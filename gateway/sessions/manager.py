@@ -317,8 +317,8 @@ class SessionManager:
     # -- finding and making -----------------------------------------------------------------------------
 
     def refuse_while_draining(self) -> None:
-        """Raises Draining if the gateway no longer accepts new work."""
-        if self.is_draining:
+        """Raises Draining if the gateway no longer accepts new work, and no other one is known that does."""
+        if self.is_draining and not self.is_leaving:
             raise Draining(retry_after_seconds=RETRY_SECONDS)
 
     def refuse_new(self) -> None:

@@ -223,6 +223,7 @@ class Gateway:
             config=lambda: self.config,
             metrics=self.services.metrics,
             is_draining=lambda: self.manager.is_draining,
+            forget=lambda node: self.manager.places.forget(node),
         )
 
     def _standing_elsewhere(self, shown: ShownTicket) -> Callable[[], bool]:
@@ -252,6 +253,7 @@ class Gateway:
         self.membership.seen(seen)
         for node in before - {node.id for node in seen.nodes}:
             self.watches.gone(node)
+            self.manager.places.forget(node)
 
     def _load(self) -> NodeLoad:
         return NodeLoad(

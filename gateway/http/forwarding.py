@@ -277,8 +277,11 @@ class Forwarding:
         config: Callable[[], Config],
         metrics: Metrics,
         is_draining: Callable[[], bool],
+        forget: Callable[[int], None],
     ) -> None:
-        """`own`: the id of this gateway's row. `is_draining`: it gives its sessions away."""
+        """`own`: the id of this gateway's row. `is_draining`: it gives its sessions away. `forget` hears of a
+        gateway that does not have what it was asked for, or does not answer.
+        """
         self._app = app
         self._own = own
         self._tickets = tickets
@@ -288,6 +291,7 @@ class Forwarding:
         self._config = config
         self._metrics = metrics
         self._is_draining = is_draining
+        self._forget = forget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -372,17 +376,19 @@ class Forwarding:
                     await self._bring_back(passed, answer, place)
         except NodeUnreachable as error:
             log.info("node %d at %s cannot be reached: %s", place.node, place.url, error)
-            raise self._again("unreachable") from None
+            raise self._again("unreachable", place) from None
         except (NodeSilent, AnswerCut) as error:
             log.info("node %d at %s was lost: %s", place.node, place.url, error)
             if answering.has_started:
-                raise self._again("lost") from None
+                raise self._again("lost", place) from None
             if not passed.may_be_repeated:
+                self._forget(place.node)
                 self._metrics.forward_failures.labels("unknown").inc()
                 raise OutcomeUnknown(session_id=place.session_id) from None
-            raise self._again("lost") from None
+            raise self._again("lost", place) from None
 
-    def _again(self, reason: str) -> Again:
+    def _again(self, reason: str, place: Whereabouts) -> Again:
+        self._forget(place.node)
         self._metrics.forward_failures.labels(reason).inc()
         return Again(reason)
 
@@ -443,18 +449,18 @@ class Forwarding:
         """Shows an answer. Raises Again, NodeSilent, AnswerCut."""
         answering = passed.answering
         if answer.status == MISDIRECTED and answer.header(MARK_HEADER) == passed.mark:
-            raise self._again("misdirected")
+            raise self._again("misdirected", place)
         if answer.status == 401 and answer.header(REFUSED_HEADER):
             words = (await answer.whole()).decode("utf-8", "replace")
             log.error("node %d at %s takes no request of this gateway: %s", place.node, place.url, words)
-            raise self._again("refused")
+            raise self._again("refused", place)
         is_stream = answer.status == 200 and passed.is_stream and is_event_stream(answer.headers)
         if not answering.has_started:
             headers = brought_back(answer.headers)
             await answering({"type": "http.response.start", "status": answer.status, "headers": headers})
         elif not is_stream:
             if answer.status in _AGAIN:
-                raise self._again("lost")
+                raise self._again("lost", place)
             await answering.end()
             return
         self._metrics.forwarded.labels("stream" if is_stream else "verb").inc()
@@ -577,19 +583,19 @@ class Forwarding:
         except HandshakeRefused as error:
             given = dict(error.headers)
             if error.status == MISDIRECTED and given.get(MARK_HEADER.encode()) == passed.mark.encode():
-                raise self._again("misdirected") from None
+                raise self._again("misdirected", place) from None
             if REFUSED_HEADER.encode() in given:
                 log.error("node %d at %s takes no socket of this gateway", place.node, place.url)
-                raise self._again("refused") from None
+                raise self._again("refused", place) from None
             headers, body = refusal(error.headers)
             start = {"type": "websocket.http.response.start", "status": error.status}
             await shake.send({**start, "headers": brought_back(headers)})
             await shake.send({"type": "websocket.http.response.body", "body": body})
         except NodeUnreachable:
-            raise self._again("unreachable") from None
+            raise self._again("unreachable", place) from None
         except NodeSilent:
             if not shake.is_open:
-                raise self._again("lost") from None
+                raise self._again("lost", place) from None
             await shake.close(RESTART, LOST)
 
 

@@ -34,13 +34,11 @@ from gateway.auth.node_tickets import HEADER, NodeTickets, Said, digest, new_mar
 from gateway.auth.permits import Permit
 from gateway.config.tables import Config
 from gateway.egress.node_http import (
-    AnswerCut,
     HandshakeRefused,
     NodeAnswer,
     NodeHttp,
-    NodeSilent,
-    NodeUnreachable,
 )
+from gateway.egress.node_wire import AnswerCut, NodeSilent, NodeUnreachable
 from gateway.errors import GatewayError, OutcomeUnknown, SessionElsewhere
 from gateway.http.event_stream import HEARTBEAT_SECONDS
 from gateway.http.frames import FrameSplitter
@@ -189,11 +187,10 @@ class Passed:
         return self.method in IDEMPOTENT or any(n == b"idempotency-key" for n, _ in self.scope["headers"])
 
     @property
-    def length(self) -> str | None:
+    def length(self) -> bytes | None:
         """How long its body is, if it says so."""
         found = (value for name, value in self.scope["headers"] if name == b"content-length")
-        value = next(found, None)
-        return value.decode("latin-1") if value is not None else None
+        return next(found, None)
 
     @property
     def is_stream(self) -> bool:
@@ -368,7 +365,7 @@ class Forwarding:
                 asked = self._http.asked(
                     place.url,
                     method=passed.method,
-                    target=target_of(passed.scope).decode("latin-1"),
+                    target=target_of(passed.scope),
                     headers=headers,
                     body=body,
                 )
@@ -411,16 +408,16 @@ class Forwarding:
         passed.found.body_rules = BodyRules(files.request_bytes, files.upload_silence_seconds)
         return body.parts()
 
-    def _headers(self, passed: Passed, place: Whereabouts) -> list[tuple[str, str]]:
+    def _headers(self, passed: Passed, place: Whereabouts) -> list[tuple[bytes, bytes]]:
         headers = sent_on(passed.scope, is_at_machine=passed.found.operator is not None)
         headers += [
-            ("host", host_of(passed.scope).decode("latin-1")),
-            (HEADER.decode(), self.ticket(passed, place)),
+            (b"host", host_of(passed.scope)),
+            (HEADER, self.ticket(passed, place).encode()),
         ]
         if not passed.body.is_complete and (length := passed.length) is not None:
-            headers.append(("content-length", length))
-        if place.session_id and not any(name == "x-session-id" for name, _ in headers):
-            headers.append(("x-session-id", place.session_id))  # what the handler found it to be
+            headers.append((b"content-length", length))
+        if place.session_id and not any(name == b"x-session-id" for name, _ in headers):
+            headers.append((b"x-session-id", place.session_id.encode()))  # what the handler found it to be
         return headers
 
     def ticket(self, passed: Passed, place: Whereabouts) -> str:
@@ -448,9 +445,9 @@ class Forwarding:
     async def _bring_back(self, passed: Passed, answer: NodeAnswer, place: Whereabouts) -> None:
         """Shows an answer. Raises Again, NodeSilent, AnswerCut."""
         answering = passed.answering
-        if answer.status == MISDIRECTED and answer.header(MARK_HEADER) == passed.mark:
+        if answer.status == MISDIRECTED and answer.header(MARK_HEADER.encode()) == passed.mark:
             raise self._again("misdirected", place)
-        if answer.status == 401 and answer.header(REFUSED_HEADER):
+        if answer.status == 401 and answer.header(REFUSED_HEADER.encode()):
             words = (await answer.whole()).decode("utf-8", "replace")
             log.error("node %d at %s takes no request of this gateway: %s", place.node, place.url, words)
             raise self._again("refused", place)
@@ -570,7 +567,7 @@ class Forwarding:
         await shake.receive()  # websocket.connect
         opened = self._http.socket(
             place.url,
-            target=target_of(passed.scope).decode("latin-1"),
+            target=target_of(passed.scope),
             headers=self._headers(passed, place),
             protocols=passed.scope.get("subprotocols", ()),
         )

@@ -176,8 +176,7 @@ class NodeConnection(asyncio.Protocol):
 
     # -- asyncio.Protocol ---------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - it is a stream
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=WRITTEN_AHEAD_BYTES)
         self._transport = transport
 

@@ -36,6 +36,16 @@ KINDS: Final = {
     "error": "error 8 15",
     "meta": "meta 8 15",
     "permission": "permission 8 15",
+    "thought": "thought 16 15",
+    "diff": "diff 8 15",
+    "commands": "commands 8 15",
+    "options": "options 8 15",
+    "mode": "mode 8 15",
+    "usage": "usage 8 15",
+    "form": "form 8 15",
+    "question": "question 8 15",
+    "stop": "stop 1 15",
+    "stderr": "stderr 16 15",
 }
 NO_LOOP: Final = "[sessions]\ncrash_limit = 100\n"
 MANY: Final = 20

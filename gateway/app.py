@@ -28,6 +28,7 @@ from gateway.http.application import application, document
 from gateway.http.door_routes import through
 from gateway.http.forwarding import Forwarding, Watches
 from gateway.http.gate import Gate
+from gateway.http.node_post import NodePost
 from gateway.maintenance.disk import alarm_of
 from gateway.maintenance.lock import DataLock, mark_of, refuse_half_restored
 from gateway.models.ledger import ledger_of
@@ -38,7 +39,8 @@ from gateway.sessions.membership import Membership
 from gateway.sessions.observers import keepers
 from gateway.sessions.opening import Sessions
 from gateway.sessions.reloading import Reloading
-from gateway.stores.directory import NodeLoad, NodesSeen
+from gateway.sessions.telling import Telling
+from gateway.stores.directory import NodeLoad, NodePlace, NodesSeen
 from gateway.stores.opening import Options, configured_store
 from gateway.telemetry import clocks
 from gateway.telemetry.clocks import Clock
@@ -70,6 +72,10 @@ class Gateway:
         """
         self.failed = asyncio.Event()
         """Set when it cannot go on; the server then ends it."""
+        self.asked_to_end = asyncio.Event()
+        """Set when an operator has asked for its end in the database of several gateways."""
+        self.is_reachable = False
+        """Whether the other gateways of its store reach it."""
         self.predecessor = predecessor
         clock = Clock(monotonic, wall_ms)
         metrics = Metrics(version=VERSION, monotonic=monotonic)
@@ -152,7 +158,9 @@ class Gateway:
         )
         if self.membership is not None:
             self.membership.on_changes = self.own.following.heard
-        self.applications = opened(config, self._context())
+        self.applications = opened(
+            config, self._context(), tell=lambda name, said: self.telling.say(name, said)
+        )
         self.added = joined(self.applications)
         self._add()
         self.mcp = McpFace(
@@ -169,7 +177,15 @@ class Gateway:
         self.sockets = self.added.sockets
         self._nodes_door: NodesDoor | None = None
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
-        self.node_tickets = NodeTickets(self.auth.tickets, wall_ms=wall_ms)
+        self.manager.on_draining = self.watches.end_streams
+        self.node_tickets = NodeTickets(self.auth.tickets, shared_ms=self._shared_ms(wall_ms))
+        post = NodePost(own=lambda: self.own_node(), tickets=self.node_tickets, http=self.node_http)
+        self.telling = self.manager.telling = Telling(
+            self.manager, tell=post.tell, others=self._other_nodes, metrics=metrics
+        )
+        self.telling.words = {
+            name: faces.hear for name, faces in self.applications.items() if faces.hear is not None
+        }
         self.app = application(
             self._routes(),
             lifespan=self.lifespan,
@@ -202,8 +218,16 @@ class Gateway:
                 own=lambda: self.own_node(),
                 tickets=self.node_tickets,
                 is_standing=self._standing_elsewhere,
+                heard=self.telling.heard,
             )
         return self._nodes_door
+
+    def _shared_ms(self, wall_ms: Callable[[], int]) -> Callable[[], int]:
+        """The clock of the store, or that of this machine until the store has said what time it is."""
+        membership = self.membership
+        if membership is None:
+            return wall_ms
+        return lambda: found if (found := membership.shared_ms()) is not None else wall_ms()
 
     def own_node(self) -> int:
         """What other gateways call this one: the id of its row where several share a store, else its
@@ -211,6 +235,11 @@ class Gateway:
         """
         directory = self.services.store.directory
         return os.getpid() if directory is None else directory.node
+
+    def _other_nodes(self) -> list[NodePlace]:
+        """The living gateways that share the store, as the last beat told."""
+        nodes = () if self.membership is None else self.membership.nodes
+        return [node.reached for node in nodes if node.id != self.own_node()]
 
     def _forwarding(self, app: ASGIApp) -> Forwarding:
         return Forwarding(
@@ -254,10 +283,19 @@ class Gateway:
         for node in before - {node.id for node in seen.nodes}:
             self.watches.gone(node)
             self.manager.places.forget(node)
+        is_to_end = any(node.id == seen.mine and node.load.state == "draining" for node in seen.nodes)
+        if is_to_end and not self.manager.is_going:
+            self.asked_to_end.set()
+
+    def reached_by_others(self) -> None:
+        """The other gateways of the store reach this one from now on, and may pass requests on to it."""
+        self.is_reachable = True
+        if (directory := self.services.store.directory) is not None:
+            directory.announce()
 
     def _load(self) -> NodeLoad:
         return NodeLoad(
-            state="draining" if self.manager.is_draining else "up",
+            state="draining" if self.manager.is_going else "up" if self.is_reachable else "starting",
             sessions=self.manager.get_active_session_count(),
             workers=self.services.slots.taken,
             worker_limit=self.config.limits.max_live_workers,
@@ -348,6 +386,7 @@ class Gateway:
             stack.push_async_callback(self.mcp.close)
             stack.push_async_callback(self.own.ports.close)
             stack.push_async_callback(self.node_http.close)
+            stack.push_async_callback(self.telling.close)
             services.observers.add(*await keepers(store.tables, running=self.applications))
             await stack.enter_async_context(self.added.lifespan())
             await stack.enter_async_context(

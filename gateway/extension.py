@@ -9,6 +9,7 @@ else may change.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -111,6 +112,10 @@ class Context(Struct, frozen=True, kw_only=True):
     """
     others: Mapping[str, Any]
     """The `public` of the applications that were opened before it, by their names."""
+    tell_others: Callable[[bytes], None] = lambda _said: None
+    """Tells the same application at every other gateway on the store a piece of JSON, which its `Faces.hear`
+    gets there. Best effort and bounded: nobody waits for it, and what matters is in the store.
+    """
 
     def settings(self, kind: type[T]) -> T:
         """Its own settings as they are now."""
@@ -135,6 +140,8 @@ class Faces(Struct, frozen=True, kw_only=True):
     toolsets: tuple[Toolset, ...] = ()
     """Offered at `/mcp`, and to the agents whose `tools` name them."""
     observers: tuple[Observer, ...] = ()
+    hear: Callable[[bytes], None] | None = None
+    """Hears what the same application at another gateway told with `Context.tell_others`."""
     public: Any = None
     """What an application that is built on this one may use."""
     page_part: str = ""
@@ -145,12 +152,19 @@ class Faces(Struct, frozen=True, kw_only=True):
     """Entered when the store is open and before requests come, left when they have ended."""
 
 
-def opened(config: Config, context: Context) -> dict[str, Faces]:
-    """What the applications that run add, by their names."""
+def opened(
+    config: Config, context: Context, *, tell: Callable[[str, bytes], None] = lambda _name, _said: None
+) -> dict[str, Faces]:
+    """What the applications that run add, by their names. `tell` says something to an application's like at
+    other gateways.
+    """
     found: dict[str, Faces] = {}
     for application in enabled(config):
         others = {name: faces.public for name, faces in found.items()}
-        found[application.name] = resolved(application.open)(msgspec.structs.replace(context, others=others))
+        given = msgspec.structs.replace(
+            context, others=others, tell_others=functools.partial(tell, application.name)
+        )
+        found[application.name] = resolved(application.open)(given)
     return found
 
 

@@ -72,6 +72,25 @@ class TenantNumbers(Struct, frozen=True, kw_only=True):
     tokens_per_minute: float
 
 
+class NodeNumbers(Struct, frozen=True, kw_only=True):
+    """One of the gateways that share a store, as its last beat said."""
+
+    name: str
+    version: str
+    url: str
+    """Where the others reach it."""
+    state: str
+    """up, draining, or silent: no beat of it was seen for a lease."""
+    sessions: int
+    """In its memory."""
+    workers: int
+    worker_limit: int
+    still_seconds: float
+    """For how long no beat of it was seen."""
+    is_this: bool
+    """It is the one that answers."""
+
+
 class Overview(Struct, frozen=True, kw_only=True):
     """The gateway at a glance. Rates and percentiles are of the last five minutes; null: nothing happened."""
 
@@ -101,6 +120,10 @@ class Overview(Struct, frozen=True, kw_only=True):
     loop_lag_p99_seconds: float | None
     store_waiting: int
     tenants: list[TenantNumbers]
+    nodes: list[NodeNumbers] | UnsetType = UNSET
+    """The gateways that share the store, by name; absent: this one has its own. All else here is of this
+    gateway.
+    """
 
 
 class Acted(Struct, frozen=True, kw_only=True):
@@ -112,9 +135,11 @@ class Acted(Struct, frozen=True, kw_only=True):
 
 
 class DrainBegun(Struct, frozen=True, kw_only=True):
-    """The gateway takes no new work, gives turns their grace, and ends."""
+    """The gateway takes no new work, gives turns their grace, and ends. `grace_seconds` is null if turns may
+    go on to their end, because other gateways take the work.
+    """
 
-    grace_seconds: float
+    grace_seconds: float | None
 
 
 class RefusedHostRow(Struct, frozen=True, kw_only=True):

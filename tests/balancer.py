@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -21,10 +21,10 @@ PIECE_BYTES = 64 * 1024
 
 
 class Balancer:
-    """Its connections."""
+    """Its connections; `urls` are where it may send the next."""
 
-    def __init__(self, nodes: Nodes) -> None:
-        self._nodes = nodes
+    def __init__(self, urls: Callable[[], Sequence[str]]) -> None:
+        self._urls = urls
         self._open: set[asyncio.Task[None]] = set()
         self._random = random.Random(0)
         self._turn = 0
@@ -33,10 +33,10 @@ class Balancer:
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
             self._turn += self._random.choice((1, 1, 2))
-            indexes = self._nodes.indexes
-            host = urlsplit(self._nodes[indexes[self._turn % len(indexes)]].url)
+            urls = self._urls()
+            host = urlsplit(urls[self._turn % len(urls)])
             far_reader, far_writer = await asyncio.open_connection(host.hostname, host.port)
             await asyncio.gather(_passed(reader, far_writer), _passed(far_reader, writer))
         self._open.discard(task)
@@ -62,7 +62,7 @@ async def _passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 @contextlib.asynccontextmanager
 async def balanced(nodes: Nodes) -> AsyncIterator[RunningGateway]:
     """All of them as one gateway; its operator is at the first."""
-    balancer = Balancer(nodes)
+    balancer = Balancer(lambda: [nodes[index].url for index in nodes.indexes])
     server = await asyncio.start_server(balancer.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     once = functools.partial(aiohttp.TCPConnector, force_close=True)

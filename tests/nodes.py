@@ -25,6 +25,18 @@ from tests.shared import Answer, ask, free_port
 
 LEASE_SECONDS: Final = 1.5
 BEAT_SECONDS: Final = 0.2
+LEAVE_SECONDS: Final = 0.5
+"""How long one that is stopped passes on what still comes, at least."""
+PATIENT: Final = {"AGENT_GATEWAY_CLUSTER_LEASE_SECONDS": "15", "AGENT_GATEWAY_CLUSTER_BEAT_SECONDS": "0.5"}
+"""The environment of those of which none dies: on a busy machine a beat may come late."""
+
+_AHEAD: Final = """
+import os, time
+if os.environ.get("AGENT_GATEWAY_CLUSTER_NAME") == {name!r}:
+    now, now_ns = time.time, time.time_ns
+    time.time = lambda: now() + {seconds}
+    time.time_ns = lambda: now_ns() + {seconds} * 10**9
+"""
 
 
 class Nodes:
@@ -95,6 +107,7 @@ class Nodes:
             "AGENT_GATEWAY_CLUSTER_URL": self.urls[index],
             "AGENT_GATEWAY_CLUSTER_LEASE_SECONDS": str(LEASE_SECONDS),
             "AGENT_GATEWAY_CLUSTER_BEAT_SECONDS": str(BEAT_SECONDS),
+            "AGENT_GATEWAY_CLUSTER_LEAVE_SECONDS": str(LEAVE_SECONDS),
             **self._environ,
             **environ,
         }
@@ -133,6 +146,12 @@ class Nodes:
     async def close(self) -> None:
         """Ends all."""
         await asyncio.gather(*(self.stop(index) for index in self.indexes))
+
+
+def ahead(directory: pathlib.Path, index: int, *, seconds: int) -> dict[str, str]:
+    """The environment of nodes of which one has a clock that is so far ahead."""
+    (directory / "sitecustomize.py").write_text(_AHEAD.format(name=Nodes.name(index), seconds=seconds))
+    return {"PYTHONPATH": str(directory)}
 
 
 @contextlib.asynccontextmanager

@@ -1,4 +1,6 @@
-"""A way to PostgreSQL that can be cut: before what a client sends arrives, or before it hears the answer."""
+"""A way to PostgreSQL, or between gateways, that can be cut: before what a client sends arrives, or before it
+hears the answer; or that swallows what goes one way.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,9 @@ class Proxy:
         self._is_through.set()
         self._mark: bytes | None = None
         self._is_answered = False
+        self.swallows_requests = False
+        """What clients send does not arrive, and nobody is told."""
+        self.swallows_answers = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._clients: set[asyncio.Task[None]] = set()
 
@@ -79,6 +84,8 @@ class Proxy:
     ) -> None:
         while data := await reader.read(_READ_BYTES):
             await self._is_through.wait()
+            if self.swallows_requests:
+                continue
             if self._mark is not None and self._mark in data:
                 self._mark = None
                 self.cuts += 1
@@ -93,6 +100,8 @@ class Proxy:
     ) -> None:
         while data := await reader.read(_READ_BYTES):
             await self._is_through.wait()
+            if self.swallows_answers:
+                continue
             if is_last.is_set():
                 return
             writer.write(data)
@@ -106,7 +115,8 @@ async def proxy(url: str) -> AsyncIterator[Proxy]:
     listening = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     parts = urlsplit(url)
-    made.url = urlunsplit(parts._replace(netloc=f"{parts.username}@127.0.0.1:{port}"))
+    user = f"{parts.username}@" if parts.username else ""
+    made.url = urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{port}"))
     try:
         yield made
     finally:

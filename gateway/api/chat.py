@@ -182,7 +182,8 @@ class ChatFace:
         agent = self._services.agent_of(principal, body.agent)
         self._manager.refuse_while_draining()
         session_id = await self._chat_session_id(request, body.session_id, owner)
-        is_new = session_id is None
+        if is_new := session_id is None:
+            self._manager.refuse_new()
         session_id = session_id or new_session_id()
         key = request.headers.get("idempotency-key")
         asked = "\0".join((f"{body.agent}\0{body.message}", *attached))
@@ -353,7 +354,7 @@ class ChatFace:
             or await self._manager.newest(owner)
         )
         if known is None:
-            self._manager.refuse_while_draining()
+            self._manager.refuse_new()
         return known or new_session_id(), known is None
 
     def _outside(self, agent: str | None) -> Outside:

@@ -70,7 +70,7 @@ class OwnFaces:
         self._census = Census(manager, sessions.services, readers=chat.readers)
         self.readiness = ReadinessChecks(
             services,
-            is_draining=lambda: manager.is_draining,
+            is_draining=lambda: manager.is_going,
             has_forkserver=lambda: workers.spawner.is_ready,
             tasks_down=lambda: tasks.down,
             membership=membership,
@@ -95,7 +95,7 @@ class OwnFaces:
         )
         self.health = OpsFace(
             version=VERSION,
-            is_draining=lambda: manager.is_draining,
+            is_draining=lambda: manager.is_going,
             monotonic=services.monotonic,
             wall_ms=services.wall_ms,
             readiness=self.readiness,

@@ -185,7 +185,7 @@ class AdminFace:
     async def drain_gateway(self, request: Request) -> Response:
         self._services.audit.note(principal_of(request), "gateway.drained")
         self._drain()
-        return json_response(DrainBegun(grace_seconds=self._services.config.server.drain_seconds), status=202)
+        return json_response(DrainBegun(grace_seconds=self._manager.grace_seconds), status=202)
 
     async def _reached(self, request: Request) -> Session:
         """The session, if it is there and within the operator's reach: otherwise it is not there."""

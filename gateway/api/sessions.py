@@ -263,7 +263,7 @@ class SessionsFace:
         return packed(request, json_response(found))
 
     async def count_sessions(self, request: Request) -> Response:
-        return json_response(self._manager.counts(principal_of(request)))
+        return json_response(await self._manager.counts(principal_of(request)))
 
     async def list_agents(self, request: Request) -> Response:
         services, principal = self._services, principal_of(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import time
 from typing import Final
 
@@ -36,7 +37,7 @@ async def _drained(config: Config) -> int:
     began = time.monotonic()
     async with reached(config) as client:
         begun = await client.drain()
-    bound = begun.grace_seconds + DRAIN_EXTRA_SECONDS
+    bound = math.inf if begun.grace_seconds is None else begun.grace_seconds + DRAIN_EXTRA_SECONDS
     while is_held(config.data_path):
         if time.monotonic() - began > bound:
             terminal.complain(f"agent-gateway: it has not ended after {bound:g} s")

@@ -50,8 +50,6 @@ COMMANDS: Final = {
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; its exit code."""
     terminal.open_streams()
-    for name, places in hollow.HOLLOW.items():
-        hollow.hollow(name, places)
     try:
         try:
             return _commanded(sys.argv[1:] if arguments is None else arguments)
@@ -88,6 +86,8 @@ def _parser(asked: str) -> argparse.ArgumentParser:
 
 def _imported(name: str) -> Any:
     """A module, with all that it imports. Nothing of it is garbage, so no circles of that are looked for."""
+    for hollowed, places in hollow.HOLLOW.items():
+        hollow.hollow(hollowed, places)
     gc.disable()
     try:
         return importlib.import_module(name)

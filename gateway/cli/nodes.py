@@ -1,4 +1,4 @@
-"""`agent-gateway nodes`: the gateways that share a database, and putting out one that hangs."""
+"""`agent-gateway nodes`: the gateways that share a database; ending one, putting out one that hangs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     fence = actions.add_parser("fence", help="take one's place away: it writes nothing more, and ends")
     add_common(fence)
     fence.add_argument("name", metavar="NAME")
+    drain = actions.add_parser(
+        "drain", help="have one give its sessions to the others, let its turns end, and exit"
+    )
+    add_common(drain)
+    drain.add_argument("name", metavar="NAME")
+    drain.add_argument("--wait", action="store_true", help="return when it has left")
     run_by(fence, _fence)
+    run_by(drain, _drain)
     run_by(parser, _list)
 
 
@@ -56,6 +63,23 @@ def _fence(options: argparse.Namespace) -> int:
             terminal.complain(f"agent-gateway: no gateway on this database is called {options.name}")
             return 1
         terminal.say(f"{options.name}: its place is gone; the others take over what it has")
+        return 0
+
+    return spoken(act())
+
+
+def _drain(options: argparse.Namespace) -> int:
+    config, name = configured(options), options.name
+
+    def asked() -> None:
+        terminal.say(f"{name}: it gives its sessions to the others, and ends when its turns have ended")
+
+    async def act() -> int:
+        if not await looking(config).drain(config.store, name, on_asked=asked, waits=options.wait):
+            terminal.complain(f"agent-gateway: none of several gateways on this database is called {name}")
+            return 1
+        if options.wait:
+            terminal.say(f"{name}: it has left")
         return 0
 
     return spoken(act())

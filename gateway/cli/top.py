@@ -91,7 +91,8 @@ async def _look(client: GatewayClient, rows: int) -> Sight:
 def drawn(sight: Sight, width: int, *, is_coloured: bool = False) -> list[str]:
     """The lines of the screen, for a terminal of so many columns."""
     sessions = _sessions(sight.sessions, width=width, is_coloured=is_coloured)
-    return [*_head(sight.overview, width), *_tenants(sight.overview), *sessions]
+    now = sight.overview
+    return [*_head(now, width), *_nodes(now), *_tenants(now), *sessions]
 
 
 def _head(now: Overview, width: int) -> list[str]:
@@ -124,6 +125,22 @@ def _folded(line: str, width: int) -> str:
         is_full = len(folded.rpartition("\n")[2]) + len(_DOT) + len(part) > width
         folded += (f"\n  {part}" if is_full else f"{_DOT}{part}") if folded else part
     return folded
+
+
+def _nodes(now: Overview) -> Iterator[str]:
+    """The gateways on one store, if there are several; the others' numbers are those of their last beats."""
+    if now.nodes is msgspec.UNSET:
+        return iter(())
+    rows = [
+        (
+            terminal.plain(row.name) + " *" * row.is_this,
+            *(row.state, str(row.sessions), f"{row.workers}/{row.worker_limit}"),
+            *(f"{row.still_seconds:.1f} s", terminal.plain(row.version)),
+        )
+        for row in now.nodes
+    ]
+    numbers = (Column(name=name, is_number=True) for name in ("SESSIONS", "WORKERS", "BEAT"))
+    return lines([Column(name="GATEWAY"), Column(name="STATE"), *numbers, Column(name="VERSION")], rows)
 
 
 def _tenants(now: Overview) -> Iterator[str]:

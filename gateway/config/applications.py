@@ -7,13 +7,17 @@ may be written down, and the facts of theirs in a log are read, whether they run
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib.machinery
 import importlib.metadata
 import logging
+import os
 import pathlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -33,6 +37,8 @@ SHIPPED: Final = {
     "product_chat": "gateway.apps.product_chat.application:APPLICATION",
 }
 """Those that come along, and that run unless `[applications] enabled` says otherwise."""
+_PACKAGES: Final = (".dist-info", ".egg-info", "EGG-INFO")
+"""How the folders end that hold what is known of a package."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
@@ -108,8 +114,9 @@ class _Found(Struct, frozen=True):
 @functools.cache
 def _found() -> _Found:
     places = dict(SHIPPED)
-    for point in importlib.metadata.entry_points(group=GROUP):
-        places.setdefault(point.name, point.value)
+    if _may_name_others():
+        for point in importlib.metadata.entry_points(group=GROUP):
+            places.setdefault(point.name, point.value)
     found = _Found({}, {})
     for name, place in places.items():
         try:
@@ -118,6 +125,40 @@ def _found() -> _Found:
             found.broken[name] = f"{type(error).__name__}: {error}"
             log.error("the application %s cannot be loaded: %s", name, found.broken[name])
     return found
+
+
+def _may_name_others() -> bool:
+    """Whether an installed package may have applications. Only then are entry points asked for: what reads
+    them takes as much memory as an application, and is not loaded before (telemetry/hollow.py).
+    """
+    finders = (finder for finder in sys.meta_path if finder is not importlib.machinery.PathFinder)
+    if any(hasattr(finder, "find_distributions") for finder in finders):
+        return True
+    return any(map(_names_others, sys.path))
+
+
+def _names_others(folder: str) -> bool:
+    """Whether a package in a folder has entry points of the group beside `SHIPPED`; an archive may."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            packages = [entry.path for entry in entries if entry.name.endswith(_PACKAGES)]
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return any(name not in SHIPPED for package in packages for name in _names_in(package))
+
+
+def _names_in(package: str) -> Iterator[str]:
+    """The names of its entry points of the group."""
+    with contextlib.suppress(OSError):
+        text = pathlib.Path(package, "entry_points.txt").read_text(errors="replace")
+        section = ""
+        for line in map(str.strip, text.splitlines()) if GROUP in text else ():
+            if line.startswith("["):
+                section = line.strip("[] ")
+            elif section == GROUP and "=" in line:
+                yield line.partition("=")[0].strip()
 
 
 def _checked(name: str, application: object, others: Mapping[str, Application]) -> Application:

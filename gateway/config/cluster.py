@@ -39,6 +39,11 @@ class ClusterConfig(Table, frozen=True, kw_only=True):
     kill_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     """Workers that have rested for so long are ended."""
 
+    leave_seconds: Annotated[float, Meta(ge=0, le=3600)] = 5.0
+    """A gateway that is drained passes requests on to the others for at least so long: until every balancer
+    that asks /readyz has noticed.
+    """
+
     files: str = ""
     """Where the snapshots of sessions' files are kept, so that a session finds its files at whichever gateway
     it goes on: `store`, `s3://BUCKET/PREFIX`, `file:///FOLDER` (which all gateways have), or `none`: in this

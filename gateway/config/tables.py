@@ -62,6 +62,10 @@ STORE_SCHEMES: Final = {
 _ANY_BELOW: Final = re.compile(r"\*\.[a-z0-9][a-z0-9.-]*(:[0-9]{1,5})?")
 
 
+DRAIN_SECONDS: Final = 30.0
+"""A gateway that nobody stands in for is soon back."""
+
+
 class ServerConfig(Table, frozen=True, kw_only=True):
     """Where and how the gateway listens."""
 
@@ -89,8 +93,10 @@ class ServerConfig(Table, frozen=True, kw_only=True):
     """
     hosts: tuple[str, ...] = ()
     """Host names that requests may name, besides loopback ones and `host` (DNS rebinding)."""
-    drain_seconds: AtStart[float] = 30
-    """How long turns in flight may go on after SIGTERM."""
+    drain_seconds: AtStart[float | None] = None
+    """How long turns in flight may go on after SIGTERM. If it is not set: 30 seconds; at one of several
+    gateways on a database, to their end, as long as another one takes work.
+    """
     header_deadline_seconds: AtStart[float] = 10
     """From the first byte of a request to the end of its headers."""
     body_limit_bytes: AtStart[int] = MIB
@@ -126,6 +132,11 @@ class ServerConfig(Table, frozen=True, kw_only=True):
         if self.ports_host not in ("auto", "none") and not _ANY_BELOW.fullmatch(self.ports_host):
             yield 'ports_host: write "auto", "none", or a domain of its own: "*.preview.example"'
         yield from _no_addresses("trusted_proxies", self.trusted_proxies)
+
+    @property
+    def grace_seconds(self) -> float:
+        """How long turns in flight may go on if no other gateway takes work meanwhile."""
+        return DRAIN_SECONDS if self.drain_seconds is None else self.drain_seconds
 
     @property
     def is_https(self) -> bool:

@@ -26,7 +26,7 @@ from gateway.egress.admission import Admission, Admitted, NotAdmitted
 from gateway.egress.front import OWN_HOSTS, DoorTimes, Front, TunnelRequest
 from gateway.egress.hello import NotTls, is_tls
 from gateway.egress.names import Names, NameServer
-from gateway.egress.pace import CONNECTION_SECONDS, LoopShare, Stalled
+from gateway.egress.pace import CONNECTION_SECONDS, Crowd, LoopShare, Stalled
 from gateway.egress.routes import RouteHandler
 from gateway.egress.spoken import last_answer
 from gateway.egress.tunnel import (
@@ -80,6 +80,7 @@ class WorkerDoor:
         connections: int = CONNECTIONS,
         times: DoorTimes | None = None,
         on_connection: Callable[[DoorName], None] = lambda _door: None,
+        crowd: Crowd | None = None,
     ) -> None:
         self._on_connection = on_connection
         self.account = account
@@ -94,7 +95,7 @@ class WorkerDoor:
         self._resting: dict[Front, None] = {}
         """Without a request, the longest first."""
         self._bytes = 0
-        self._share = LoopShare()
+        self._share = LoopShare(crowd=crowd)
         self._stalled = Stalled()
         self._names = Names()
         self._name_server = NameServer(
@@ -219,7 +220,8 @@ class WorkerDoor:
                 is_short = True
                 break
             self._on_connection(name)
-            self._take(client, serve)
+            if self._take(client, serve):
+                break
         if is_short:
             self._loop.remove_reader(listener.fileno())
             self._loop.call_later(_SHORT_SECONDS, self._listen, listener, name, serve)
@@ -227,16 +229,18 @@ class WorkerDoor:
             self._loop.remove_reader(listener.fileno())
             self._share.take_turn(partial(self._listen, listener, name, serve))
 
-    def _take(self, client: socket.socket, serve: Serve) -> None:
-        self._share.spend(CONNECTION_SECONDS)
+    def _take(self, client: socket.socket, serve: Serve) -> bool:
+        """Serves it; whether the next is to wait."""
+        must_wait = self._share.spend(CONNECTION_SECONDS)
         client.setblocking(False)
         if len(self._tasks) >= self._limit and not self._make_room():
             self._turn_away(client)
-            return
+            return must_wait
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = self._loop.create_task(self._serve(client, serve), name="door connection")
         self._tasks.add(task)
         task.add_done_callback(partial(self._let_go, client))
+        return must_wait
 
     def _let_go(self, client: socket.socket, task: asyncio.Task[None]) -> None:
         """A connection has ended, or was to end before its task began."""
@@ -441,6 +445,7 @@ class DoorKeeper:
         `on_connection` hears of each connection.
         """
         self._on_connection = on_connection
+        self._crowd = Crowd()
         self._routes = routes
         self._connections = connections
         self._interceptors = interceptors
@@ -464,4 +469,5 @@ class DoorKeeper:
             interceptor=self._interceptors(account),
             connections=self._connections(),
             on_connection=self._on_connection,
+            crowd=self._crowd,
         )

@@ -27,7 +27,7 @@ _FIRST: Final = int(IPv4Address("198.18.0.1"))
 _LOOPBACK: Final = "127.0.0.1"
 _SECONDS: Final = 300
 """How long an address may be kept by who asked."""
-_PACKETS: Final = 8
+_PACKETS: Final = 4
 """Answered in one go, before others have their turn."""
 _PACKET_BYTES: Final = 4096
 _IP_PKTINFO: Final = 8

@@ -2,12 +2,13 @@
 redirect is followed, no cookie is kept, and nothing is tried twice here: what comes is passed on.
 
 The errors say what may have been done: NodeUnreachable: nothing; NodeSilent: everything may; AnswerCut: an
-answer has begun.
+answer has begun. A peer that does not even confirm what it was sent is given up within seconds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from gateway.egress.node_wire import (
     NodeSilent,
     NodeUnreachable,
     head_of,
+    notice,
 )
 from gateway.telemetry.heavy import lazily, loaded
 
@@ -30,6 +32,8 @@ else:
     aiohttp = lazily("aiohttp")
     yarl = lazily("yarl")
 
+HEARTBEAT_SECONDS: Final = 20.0
+"""How often the other side of an open WebSocket is asked if it is there."""
 MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """The other gateway has looked at what comes in; this bounds what it says itself."""
 
@@ -116,6 +120,15 @@ class NodeSocket:
             return
 
 
+def _noticing(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket that notices that its peer, or the way to it, is gone."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    notice(made)
+    return made
+
+
 class NodeHttp:
     """See the module. `close` it."""
 
@@ -138,7 +151,7 @@ class NodeHttp:
             await loaded("aiohttp", "yarl")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True),
+                connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_noticing),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
                 max_line_size=HEAD_BYTES,
@@ -192,6 +205,7 @@ class NodeHttp:
                 max_msg_size=MESSAGE_BYTES,
                 autoclose=True,
                 autoping=True,
+                heartbeat=HEARTBEAT_SECONDS,
                 compress=0,
             )
         except aiohttp.WSServerHandshakeError as error:

@@ -12,6 +12,7 @@ waits.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -26,6 +27,8 @@ KEPT_SECONDS: Final = 10.0
 that is just being closed.
 """
 READ_AHEAD_BYTES: Final = 64 * 1024
+SILENT_SECONDS: Final = 5
+"""A peer that confirms nothing, neither what it was sent nor that it is there, is gone after so long."""
 WRITTEN_AHEAD_BYTES: Final = 256 * 1024
 """Of a body that is sent as it arrives: what may wait to leave."""
 _PORTS: Final = {"http": 80, "https": 443}
@@ -178,6 +181,7 @@ class NodeConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         transport.set_write_buffer_limits(high=WRITTEN_AHEAD_BYTES)
+        notice(transport.get_extra_info("socket"))
         self._transport = transport
 
     def pause_writing(self) -> None:
@@ -314,6 +318,16 @@ class NodeConnections:
             for each in idle:
                 each.close()
         self._idle.clear()
+
+
+def notice(sock: socket.socket) -> None:
+    """The socket notices that its peer, or the way to it, is gone."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": SILENT_SECONDS - 2}
+    options["TCP_USER_TIMEOUT"] = 1000 * SILENT_SECONDS
+    for name, value in options.items():
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def head_of(method: str, target: bytes, headers: Headers, *, length: int | None, is_arriving: bool) -> bytes:

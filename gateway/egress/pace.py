@@ -1,9 +1,10 @@
 """How much of the event loop's time and of the gateway's memory the doors of one worker may take.
 
 Guarantees: a worker that floods its doors (connections, names, requests, bytes) is read more slowly, and
-other sessions are not: what it sends waits in the kernel, at its own side; in one turn of the loop little of
-it is read, however much there is and however rarely the loop has its turn; what is kept for readers that
-stand still is bounded for all connections of a worker together.
+other sessions are not: what it sends waits in the kernel, at its own side; while others use their doors, it
+has half as much, and saves up less; in one turn of the loop little of it is read, however much there is and
+however rarely the loop has its turn; what is kept for readers that stand still is bounded for all connections
+of a worker together.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ SHARE: Final = 0.2
 """Of one second. At a high rate this is about 120 MB a second, 500 connections or 5,000 look-ups."""
 BURST_SECONDS: Final = 0.1
 """How far it may run ahead of its share: what comes at once does not feel it."""
+CROWDED_SHARE: Final = 0.1
+"""Of one second, while other workers use their doors."""
+CROWDED_BURST_SECONDS: Final = 0.02
+"""The same: a longer burst alone would be what the slowest hundredth of a neighbour's requests meets."""
+CROWDED_SECONDS: Final = 0.25
+"""A worker counts as using its doors for so long after it did."""
 SLICE_SECONDS: Final = 0.5e-3
 """Of one turn of the loop; what is ready beyond it waits for another."""
 TIMER_SECONDS: Final = 1e-3
@@ -50,11 +57,30 @@ STALLED_BYTES: Final = 16 * 1024 * 1024
 """Of all connections of a worker that are held up so: one more is cut."""
 
 
+class Crowd:
+    """Who uses doors just now, of all workers of a gateway."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._last_at = self._other_at = float("-inf")
+
+    def note(self, who: int, now: float) -> bool:
+        """This one does; whether another one did a moment ago."""
+        if who != self._last:
+            self._last, self._other_at = who, self._last_at
+        self._last_at = now
+        return now - self._other_at < CROWDED_SECONDS
+
+
 class LoopShare:
     """The time that one worker's doors have left, and those of its connections that wait for some."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, monotonic: Callable[[], float] = time.monotonic, *, crowd: Crowd | None = None
+    ) -> None:
         self._monotonic = monotonic
+        self._crowd = crowd or Crowd()
+        self._rate = SHARE
         self._left = BURST_SECONDS
         self._at = monotonic()
         self._slice = SLICE_SECONDS
@@ -94,8 +120,11 @@ class LoopShare:
 
     def _count(self, seconds: float) -> None:
         now = self._monotonic()
-        self._left = min(BURST_SECONDS, self._left + (now - self._at) * SHARE) - seconds
+        self._left += (now - self._at) * self._rate
         self._at = now
+        is_crowded = self._crowd.note(id(self), now)
+        self._rate = CROWDED_SHARE if is_crowded else SHARE
+        self._left = min(CROWDED_BURST_SECONDS if is_crowded else BURST_SECONDS, self._left) - seconds
 
     def _begin_turn(self) -> None:
         """Others had theirs."""
@@ -118,8 +147,8 @@ class LoopShare:
             self._waiting.popleft()()
         self._next = None
         if self._waiting:
-            rest = min(REST_SECONDS, late * (1 / SHARE - 1))
-            self._plan(max(0.0, -self._left / SHARE, rest))
+            rest = min(REST_SECONDS, late * (1 / self._rate - 1))
+            self._plan(max(0.0, -self._left / self._rate, rest))
 
 
 class Tap:

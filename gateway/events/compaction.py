@@ -96,6 +96,11 @@ class Compactor:
         self._run.append(event)
         return done
 
+    def keeps(self, event: ev.Event) -> bool:
+        """Whether it comes out as it is, in no run."""
+        thing = _thing(event)
+        return thing is None or not self._survey.is_small(thing)
+
     def cut(self) -> list[ev.Event]:
         """Ends the run: what comes next is no neighbour of it."""
         run, self._run = self._run, []

@@ -6,7 +6,7 @@ Names are bytes, as the file system has them, and begin with the folder of the s
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, Literal
 
 import msgspec
@@ -100,23 +100,25 @@ def changes(before: Iterable[Entry], after: Iterable[Entry]) -> list[Change]:
     found = [
         Change(path, old.get(path), new.get(path))
         for path in old.keys() | new.keys()
-        if _content(old, path) != _content(new, path)
+        if not _is_as_before(old.get(path), new.get(path))
     ]
     return sorted(found, key=lambda change: change.path)
 
 
 def is_same(before: FilesManifest, after: FilesManifest) -> bool:
     """True if nothing differs, folders included."""
-    return {e.path: e.content for e in before.entries} == {e.path: e.content for e in after.entries}
+    old, new = before.by_path, after.by_path
+    return old.keys() == new.keys() and all(_is_as_before(old[path], new[path]) for path in old)
 
 
 def _shown(entries: Iterable[Entry]) -> dict[bytes, Entry]:
     return {entry.path: entry for entry in entries if entry.kind != "folder"}
 
 
-def _content(entries: Mapping[bytes, Entry], path: bytes) -> tuple[object, ...] | None:
-    entry = entries.get(path)
-    return entry.content if entry is not None else None
+def _is_as_before(old: Entry | None, new: Entry | None) -> bool:
+    if old is new:
+        return True
+    return old is not None and new is not None and old.content == new.content
 
 
 def packed(manifest: FilesManifest) -> bytes:

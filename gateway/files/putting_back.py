@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Final, Self
 
@@ -24,6 +24,9 @@ from gateway.workers import trees
 OPEN_FILES: Final = 64
 """New files that are open at a time: for so many the thread takes the owner's rights once."""
 OPEN_FOLDERS: Final = 16
+AHEAD_FILES: Final = 1_000
+AHEAD_BYTES: Final = 16 * 1024 * 1024
+"""Contents that are asked for together, unpacked: each question of a store or a bucket takes its time."""
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _OPEN_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY
 
@@ -49,13 +52,13 @@ class PuttingBack:
         """
         made = [entry for entry in entries if entry.kind != "file" or entry.digest]
         with _Parents(self._folder) as parents:
-            for first in range(0, len(made), OPEN_FILES):
-                some = made[first : first + OPEN_FILES]
-                self._blobs.ahead(self._key, {entry.digest for entry in some if entry.digest})
-                with ExitStack() as opened:
-                    files = self._made(some, parents, opened)
-                    for entry, descriptor in files:
-                        self._fill_one(entry, descriptor, lost)
+            for batch in _batches(made):
+                self._blobs.ahead(self._key, {entry.digest for entry in batch if entry.digest})
+                for first in range(0, len(batch), OPEN_FILES):
+                    with ExitStack() as opened:
+                        files = self._made(batch[first : first + OPEN_FILES], parents, opened)
+                        for entry, descriptor in files:
+                            self._fill_one(entry, descriptor, lost)
         self._blobs.ahead(self._key, ())
         self._finish_folders(entries)
         return len(entries) - len(made)
@@ -225,6 +228,18 @@ class PuttingBack:
                         os.fchmod(descriptor, entry.mode)
                     finally:
                         os.close(descriptor)
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """The same, a batch at a time of what is asked for together."""
+    first = size = 0
+    for at, entry in enumerate(entries):
+        if at > first and (size + entry.size > AHEAD_BYTES or at - first >= AHEAD_FILES):
+            yield entries[first:at]
+            first, size = at, 0
+        size += entry.size
+    if entries:
+        yield entries[first:]
 
 
 class _Parents:

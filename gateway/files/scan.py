@@ -11,6 +11,7 @@ import itertools
 import os
 import stat
 import time
+from operator import attrgetter
 from typing import Final
 
 from gateway.files.beneath import Folder
@@ -30,18 +31,21 @@ class ScanFailed(Exception):
     """Why the files cannot be listed, in words for people."""
 
 
-def scan(folder: Folder, left_out: LeftOut, *, max_files: int) -> list[Entry]:
-    """Every entry below `home` and `work`, by name; a folder comes before what is in it.
+def scan(
+    folder: Folder, left_out: LeftOut, *, max_files: int, passed: list[str] | None = None
+) -> list[Entry]:
+    """Every entry below `home` and `work`, by name; a folder comes before what is in it. Names that are left
+    out are added to `passed`, folders without what is in them.
 
     Raises ScanFailed if there are too many or it takes too long, OSError.
     """
     found: list[Entry] = []
     until = time.monotonic() + SCAN_SECONDS
     for top in TOPS:
-        visitor = _Scan(top.decode(), left_out, found, max_files=max_files, until=until)
+        visitor = _Scan(top.decode(), left_out, found, passed, max_files=max_files, until=until)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             trees.walk(top.decode(), visitor, below=folder.descriptor)
-    found.sort(key=lambda entry: entry.path)
+    found.sort(key=attrgetter("path"))
     return found
 
 
@@ -49,11 +53,19 @@ class _Scan(trees.Visitor):
     """Notes what a walk finds."""
 
     def __init__(
-        self, top: str, left_out: LeftOut, found: list[Entry], *, max_files: int, until: float
+        self,
+        top: str,
+        left_out: LeftOut,
+        found: list[Entry],
+        passed: list[str] | None,
+        *,
+        max_files: int,
+        until: float,
     ) -> None:
         self._paths = [top]
         self._left_out = left_out
         self._found = found
+        self._passed = passed
         self._max_files = max_files
         self._until = until
         self._rules: list[list[Rule] | None] = []
@@ -95,7 +107,11 @@ class _Scan(trees.Visitor):
         status = entry.stat(follow_symlinks=False)
         is_folder = stat.S_ISDIR(status.st_mode)
         name = os.fsencode(path)
-        if len(name) > PATH_BYTES or self._left_out.is_out(path, entry.name, rules, is_folder=is_folder):
+        if len(name) > PATH_BYTES:
+            return False
+        if self._left_out.is_out(path, entry.name, rules, is_folder=is_folder):
+            if self._passed is not None:
+                self._passed.append(path)
             return False
         mode = stat.S_IMODE(status.st_mode) & MODE_BITS
         if is_folder:

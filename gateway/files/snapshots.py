@@ -34,6 +34,10 @@ log = logging.getLogger(__name__)
 
 STALE_SECONDS: Final = 300.0
 """How often files are looked for that are of no use here any more."""
+ABANDONED_SECONDS: Final = 6 * 3600.0
+"""After so long what is kept of a session that is not stored is removed: it is not one that is being made. No
+copy of files for a fork takes so long.
+"""
 THREADS: Final = 3
 AT_ONCE: Final = 2
 """Of the threads, all but one work for sessions at large; one is there for those that start."""
@@ -126,6 +130,8 @@ class Snapshots:
         self._taking: dict[str, Taking] = {}
         self._gone: set[str] = set()
         """Sessions with files here that were not stored when that was last looked at."""
+        self._abandoned: dict[str, float] = {}
+        """Sessions that are not stored and have something somewhere, and since when that is known."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots")
         self._places = asyncio.Semaphore(AT_ONCE)
 
@@ -270,6 +276,8 @@ class Snapshots:
             try:
                 if cleared := await self.clear_stale():
                     log.info("the files of %d sessions that went elsewhere were removed here", cleared)
+                if swept := await self.sweep():
+                    log.info("the snapshots of %d sessions that are not stored any more were removed", swept)
             except OSError as error:
                 log.warning("files of sessions that went elsewhere are not looked for: %s", error)
 
@@ -292,6 +300,31 @@ class Snapshots:
             async with self._only(key):
                 await self._in_thread(lambda key=key: self._clear(key))  # type: ignore[misc]
         return len(stale | gone)
+
+    async def sweep(self) -> int:
+        """Removes what is kept of sessions that were deleted, or never stored, when nobody could remove it: a
+        gateway had died, or the place was away. How many. Raises OSError.
+        """
+        travelling = self.travelling
+        if travelling is None:
+            return 0
+        now, found = time.monotonic(), await self._in_thread(travelling.abandoned)
+        self._abandoned = {key: self._abandoned.get(key, now) for key in found}
+        old = [key for key, since in self._abandoned.items() if now - since >= ABANDONED_SECONDS]
+        for key in old:
+            async with self._only(key):
+                await self._in_thread(lambda key=key: travelling.remove(key))  # type: ignore[misc]
+        return len(old)
+
+    async def tidy(self, key: str) -> None:
+        """Removes contents that no snapshot of a session needs, which this gateway has: one that died had put
+        them there, and not written its manifest. What cannot be removed is logged.
+        """
+        async with self._only(key):
+            try:
+                await self._in_thread(lambda: self._taker.tidy(key))
+            except OSError as error:
+                log.warning("session %s: old contents of its snapshots stay: %s", key, error)
 
     def _clear(self, key: str) -> None:
         travelling = self.travelling

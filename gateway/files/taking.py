@@ -244,7 +244,7 @@ class Taker:
         if found.kind != "file":
             return found
         if known is not None and is_untouched(known, found):
-            return replace(known, mode=found.mode)
+            return known if known.mode == found.mode else replace(known, mode=found.mode)
         for _ in range(TRIES):
             if found.size > config.snapshot_file_mb * MEGABYTE:
                 return replace(found, why="large")
@@ -358,6 +358,10 @@ class Taker:
         """Removes every other snapshot; what these take."""
         self._keep(key, places)
         return self._blobs.size_bytes(key)
+
+    def tidy(self, key: str) -> None:
+        """Removes contents that no manifest needs. Raises OSError."""
+        self._keep(key, self._blobs.places(key))
 
     def _keep(self, key: str, places: list[int]) -> None:
         found = [self.manifest(key, place) for place in places]

@@ -32,6 +32,10 @@ FOLDER: Final = "sessions.here"
 """In the data directory: a note for each session whose files are on this disk."""
 _NAME: Final = ".name"
 """Of the data directory, among those of all gateways."""
+HELD_SESSIONS: Final = 10_000
+"""Past so many it is forgotten which sessions are held: the store is asked once more for each."""
+ABANDONED: Final = 1_000
+"""Sessions that are asked for at a time."""
 REMEMBERED_BYTES: Final = 16 * 1024 * 1024
 """Of manifests that were read or written last, so that the next snapshot need not ask for one."""
 
@@ -97,6 +101,8 @@ class TravellingBlobs:
         self._ask = ask
         self._trees = trees
         self.notes = notes
+        self._held: set[str] = set()
+        """Sessions of which the store knows that this data directory keeps something."""
         self._manifests: OrderedDict[str, tuple[int, bytes]] = OrderedDict()
         """By session: the one that was read or written last. No other is ever written at its place while
         this gateway has the session.
@@ -138,12 +144,18 @@ class TravellingBlobs:
         self.forget(key)
         if stand.holder != self.notes.holder:
             self._ask(self._store.hold(key, self.notes.holder))
+        self._held.add(key)
         self.notes.write(key, Note(stand.place))
 
     def forget(self, key: str) -> None:
         """Another gateway may have had the session meanwhile."""
+        self._held.discard(key)
         self._contents.forget(key)
         self._manifests.pop(key, None)
+
+    def abandoned(self) -> list[str]:
+        """Some of the sessions that are not stored and have something somewhere, or had it."""
+        return self._ask(self._store.abandoned(limit=ABANDONED))
 
     def gone(self, keys: list[str]) -> set[str]:
         """Sessions of these that are not stored any more."""
@@ -158,7 +170,17 @@ class TravellingBlobs:
     def put(self, key: str, content: Iterable[bytes]) -> tuple[bytes, int]:
         if is_of_tree(key):
             return self._trees.put(key, content)
+        self._hold(key)
         return self._contents.put(key, content)
+
+    def _hold(self, key: str) -> None:
+        """Before the first content: whoever dies then leaves nothing that is not found (`abandoned`)."""
+        if key in self._held:
+            return
+        self._ask(self._store.hold(key, self.notes.holder))
+        if len(self._held) >= HELD_SESSIONS:
+            self._held.clear()
+        self._held.add(key)
 
     def get(self, key: str, digest: bytes) -> Iterator[bytes]:
         return self._trees.get(key, digest) if is_of_tree(key) else self._contents.get(key, digest)
@@ -206,9 +228,11 @@ class TravellingBlobs:
 
     def share(self, source: str, target: str, places: Iterable[int], digests: Iterable[bytes]) -> None:
         if is_of_tree(source):
+            self._hold(target)
             for digest in digests:
                 self._contents.put_packed(target, digest, self._trees.packed(source, digest))
             return
+        self._hold(target)
         self._contents.share(source, target, list(digests))
         self._ask(self._store.share_manifests(source, target, list(places)))
 
@@ -236,6 +260,7 @@ class TravellingBlobs:
             self._trees.remove(key)
             return
         self._manifests.pop(key, None)
+        self._held.discard(key)
         self.notes.remove(key)
         self._trees.remove(key)  # from before there were several gateways
         self._contents.remove(key)

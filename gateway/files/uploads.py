@@ -258,6 +258,10 @@ class Uploads:
                 if not running:
                     del self._requests[request.place.key]
 
+    def are_under_way(self, key: str) -> bool:
+        """Whether files of this session arrive."""
+        return bool(self._requests.get(key))
+
     async def stop(self, key: str) -> None:
         """The files of a session are about to be erased: returns when nothing is written there any more."""
         for request in list(self._requests.get(key, ())):

@@ -24,9 +24,19 @@ from gateway.config.workspaces import WorkspaceConfig
 from gateway.errors import GatewayError, UnknownWorkspace, WorkspaceFailed
 from gateway.events.facts import iso
 from gateway.files import git
+from gateway.files.workspaces_again import PAIRS, lacking, put, target
 from gateway.files.workspaces_disk import About, Folders, Tree, has_room, made
 from gateway.files.workspaces_fetching import Tools
-from gateway.files.workspaces_given import Author, Given, configurations, given_before, place, tree_key
+from gateway.files.workspaces_given import (
+    Author,
+    Given,
+    configurations,
+    given_before,
+    is_bare,
+    no_more_bare,
+    place,
+    tree_key,
+)
 from gateway.files.workspaces_history import RepositoryHistory
 from gateway.files.workspaces_warm import WarmCopy, copy
 from gateway.principal import Account, tenant_of
@@ -240,6 +250,15 @@ class WorkspaceKeeper:
             if path.name in named or ((about := _about(path)) is not None and about.scope == owner)
         ]
 
+    async def is_incomplete(self, key: str, store: str) -> bool:
+        """Whether a session's repository may not find its history, or lacks what was made for it."""
+        folder = self._tools.uids.path(key)
+        return await asyncio.to_thread(lambda: self.history.is_lost(key, store) or is_bare(folder))
+
+    async def is_bare(self, key: str) -> bool:
+        """Whether a session lacks what can be made again, because it came from another gateway."""
+        return await asyncio.to_thread(is_bare, self._tools.uids.path(key))
+
     async def mend(self, name: str, owner: str, *, key: str, uid: int | None, commit: str, store: str) -> str:
         """Has a session's repository find its history again, after a restore into another place, or after the
         copy was removed; in words why it does not. Raises OSError.
@@ -262,6 +281,39 @@ class WorkspaceKeeper:
             trouble = str(error)
         await asyncio.to_thread(self.history.rewire, key, store, uid=uid, is_whole=not trouble)
         return trouble
+
+    async def make_again(self, name: str, owner: str, *, key: str, uid: int | None) -> str:
+        """Gives a session whose files came from another gateway what `setup` has made and snapshots leave
+        out, from the warm copy here: the commit that it is of; empty if there is no such workspace any more.
+        Waits for the warm copy. Raises GatewayError, ScanFailed, OSError.
+        """
+        folder, workspace = self._tools.uids.path(key), self.usable(owner).get(name)
+        if workspace is None:
+            return ""
+        warm = await self.warm(name, workspace, owner)
+        tree = await self._tree(warm, workspace)
+        files = self._config().files
+        with warm.using(tree):
+            path = warm.folders.tree(tree.id)
+            if not await asyncio.to_thread(has_room, self._root, tree.bytes):
+                raise WorkspaceFailed("The disk of this gateway is full.")
+            missing = await asyncio.to_thread(
+                lambda: lacking(
+                    *(path, folder),
+                    uid=uid,
+                    leaves_out=files.snapshot_leaves_out,
+                    caches=workspace.cache,
+                    max_files=files.snapshot_files,
+                )
+            )
+            with self._part(key, uid) as part:
+                place = _room(path, part, uid)
+                for first in range(0, len(missing), PAIRS):
+                    pairs = [(str(path / one), target(one)) for one in missing[first : first + PAIRS]]
+                    await copy(self._tools.spawner, pairs, place=place, most_bytes=workspace.max_bytes * 8)
+                await asyncio.to_thread(put, part, folder, missing, uid=uid)
+        await asyncio.to_thread(no_more_bare, folder)
+        return tree.commit
 
     # -- giving -----------------------------------------------------------------------------------------
 
@@ -352,16 +404,21 @@ class WorkspaceKeeper:
         self, warm: WarmCopy, tree: Tree, workspace: WorkspaceConfig, part: pathlib.Path, *, uid: int | None
     ) -> dict[str, int]:
         path = warm.folders.tree(tree.id)
-        place = git.Room(
-            home=str(part / "home"),
-            work=str(part / "work"),
-            uid=uid,
-            readable=(str(path),),
-            limits=Limits(disk_bytes=0, file_bytes=0),
-        )
+        place = _room(path, part, uid)
         pairs = [(str(path / "work"), ".")]
         pairs += [(str(path / "home" / folder), f"~/{folder}") for folder in workspace.cache]
         return await copy(self._tools.spawner, pairs, place=place, most_bytes=workspace.max_bytes * 8)
+
+
+def _room(tree: pathlib.Path, part: pathlib.Path, uid: int | None) -> git.Room:
+    """Where a session's copy of a tree is made."""
+    return git.Room(
+        home=str(part / "home"),
+        work=str(part / "work"),
+        uid=uid,
+        readable=(str(tree),),
+        limits=Limits(disk_bytes=0, file_bytes=0),
+    )
 
 
 def _about(path: pathlib.Path) -> About | None:

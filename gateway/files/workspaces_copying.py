@@ -1,9 +1,9 @@
 """Copies trees: a program that runs behind a session's walls, with the session's rights.
 
-Arguments: pairs of a folder and where its copy goes (`~` is HOME), then `--`, then the most bytes. It clones
-files where the file system can (FICLONE), copies them where it cannot, and never makes a hard link: the copy
-must not share anything that can be changed. Links stay links; devices, FIFOs and sockets are left out. It
-prints one line of JSON: files, bytes, how many files were cloned.
+Arguments: pairs of a folder or file and where its copy goes (`~` is HOME), then `--`, then the most bytes.
+It clones files where the file system can (FICLONE), copies them where it cannot, and never makes a hard link:
+the copy must not share anything that can be changed. Links stay links; devices, FIFOs and sockets are left
+out. It prints one line of JSON: files, bytes, how many files were cloned.
 
 Imports nothing of the gateway: its text is what the other interpreter runs.
 """
@@ -42,14 +42,15 @@ class Copying:
                 for descriptor in pair:
                     os.close(descriptor)
             else:
-                self.entry(entry, source, target)
+                self.entry(entry.name, source, target)
 
-    def entry(self, entry: "os.DirEntry[str]", source: int, target: int) -> None:
-        found = entry.stat(follow_symlinks=False)
+    def entry(self, name: str, source: int, target: int) -> None:
+        """Copies what is no folder."""
+        found = os.stat(name, dir_fd=source, follow_symlinks=False)
         if stat.S_ISLNK(found.st_mode):
-            os.symlink(os.readlink(entry.name, dir_fd=source), entry.name, dir_fd=target)
+            os.symlink(os.readlink(name, dir_fd=source), name, dir_fd=target)
         elif stat.S_ISREG(found.st_mode):
-            self.file(entry.name, found, source, target)
+            self.file(name, found, source, target)
 
     def file(self, name: str, found: os.stat_result, source: int, target: int) -> None:
         self.files += 1
@@ -86,12 +87,18 @@ def main() -> None:
     os.umask(0)
     for source, target in zip(words[:end:2], words[1:end:2], strict=True):
         target = os.path.expanduser(target)
-        if not os.path.isdir(source):
+        if not os.path.lexists(source):
             continue
+        name = "" if os.path.isdir(source) and not os.path.islink(source) else os.path.basename(source)
+        if name:
+            source, target = os.path.dirname(source), os.path.dirname(target) or "."
         os.makedirs(target, 0o755, exist_ok=True)
         pair = [os.open(path, os.O_RDONLY | os.O_DIRECTORY) for path in (source, target)]
         try:
-            copying.tree(*pair)
+            if name:
+                copying.entry(name, *pair)
+            else:
+                copying.tree(*pair)
         except OSError as error:
             sys.exit(error.strerror)  # people read it: a full disk, say
     json.dump({"files": copying.files, "bytes": copying.bytes, "cloned": copying.cloned}, sys.stdout)

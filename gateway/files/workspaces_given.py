@@ -17,6 +17,8 @@ from gateway.workers.workspace import Workspaces
 
 GIVEN: Final = ".given"
 """In a session's folder, which its agent does not reach: what its files began as."""
+BARE: Final = ".bare"
+"""Beside it: the files came from another gateway, without what can be made again."""
 _MOST_BYTES: Final = 1024 * 1024
 _TREES: Final = "tree."
 
@@ -103,9 +105,20 @@ def given_as_stored(folder: pathlib.Path) -> bytes:
 
 
 def put_given(folder: pathlib.Path, stored: bytes) -> None:
-    """The files in here began as this. Raises OSError."""
+    """The files in here, which came from another gateway, began as this. Raises OSError."""
     if stored:
         (folder / GIVEN).write_bytes(stored)
+        (folder / BARE).touch()
+
+
+def is_bare(folder: pathlib.Path) -> bool:
+    """True if what can be made again stayed at another gateway, and was not made again yet."""
+    return (folder / BARE).exists()
+
+
+def no_more_bare(folder: pathlib.Path) -> None:
+    """It was made again. Raises OSError."""
+    (folder / BARE).unlink(missing_ok=True)
 
 
 def _read(folder: pathlib.Path) -> Given | None:

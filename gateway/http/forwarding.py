@@ -13,6 +13,8 @@ Guarantees:
 - A stream of events goes on within the same connection if its gateway dies, or gives the session away: from
   the last whole frame on, without a gap and without a repeat. Whoever loses the right to read it reads
   nothing more from that moment.
+- A way between gateways that swallows what goes one way, or both, is given up in bounded time: while another
+  gateway is silent it is asked, on another connection, if it is there.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import contextlib
 import functools
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -61,6 +63,7 @@ from gateway.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 MISDIRECTED: Final = 421
+PING_PATH: Final = "/_node/ping"
 MARK_HEADER: Final = "x-agw-elsewhere"
 """Of an answer that one gateway gives the other; it says the mark of the ticket."""
 REFUSED_HEADER: Final = "x-agw-refused"
@@ -76,6 +79,8 @@ STREAM_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 35.0
 """Streams say something every HEARTBEAT_SECONDS: a gateway that has not for so long is asked for again."""
 LOOK_SECONDS: Final = 1.0
+PING_SECONDS: Final = 5.0
+"""A gateway that has not answered for so long is asked if it is there, and has as long to say so."""
 _NO_STREAM: Final = "reach_port"
 """The operation whose streams are an agent's own: nobody knows how to go on with them."""
 _AGAIN: Final = (429, 502, 503)
@@ -120,6 +125,24 @@ class Watches:
         self._gone: set[asyncio.Task[Any]] = set()
         """Those that were told, until they have heard."""
         self._bell = asyncio.Event()
+        self._showing: set[asyncio.Task[Any]] = set()
+        """Those that show a stream of another gateway."""
+
+    def end_streams(self) -> None:
+        """This gateway ends: so does what it shows of others, and its readers ask elsewhere."""
+        for task in self._showing:
+            self.give_up(task)
+
+    @contextlib.contextmanager
+    def showing(self) -> Iterator[None]:
+        """A block within `of` that shows a stream."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - requests are
+        self._showing.add(task)
+        try:
+            yield
+        finally:
+            self._showing.discard(task)
 
     def gone(self, node: int) -> None:
         """This gateway is dead: what waits for it does not wait any longer."""
@@ -157,7 +180,7 @@ class Watches:
         except asyncio.CancelledError:
             if task not in self._gone or task.uncancel() > before:
                 raise  # somebody else's
-            raise NodeSilent("it is dead") from None
+            raise NodeSilent("it is dead, or cannot be heard") from None
         finally:
             self._gone.discard(task)
             if (others := self._waiting.get(node)) is not None:
@@ -257,6 +280,41 @@ class Liveliness:
         if silent >= HEARTBEAT_SECONDS:
             self._answering.beat()
         self._timer = self._loop.call_later(HEARTBEAT_SECONDS / 2, self._look)
+
+
+class LinkWatch:
+    """While an answer is waited for: asks again and again if its gateway is there, and gives up if not."""
+
+    def __init__(self, ping: Callable[[], Awaitable[bool]], give_up: Callable[[], None]) -> None:
+        self._ping = ping
+        self._give_up = give_up
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._later()
+        self._asking: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> LinkWatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Nothing is waited for any more, or something else looks."""
+        self._timer.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
+
+    def _later(self) -> asyncio.TimerHandle:
+        return self._loop.call_later(PING_SECONDS, self._look)
+
+    def _look(self) -> None:
+        self._asking = self._loop.create_task(self._ask(), name="ping a node")
+
+    async def _ask(self) -> None:
+        if await self._ping():
+            self._timer = self._later()
+        else:
+            self._give_up()
 
 
 class Forwarding:
@@ -361,7 +419,7 @@ class Forwarding:
         body, answering = await self._body_of(passed), passed.answering
         headers = self._headers(passed, place)
         try:
-            with reading(answering), self._watches.of(place.node):
+            with reading(answering), self._watches.of(place.node), self._link(place) as link:
                 asked = self._http.asked(
                     place.url,
                     method=passed.method,
@@ -370,7 +428,7 @@ class Forwarding:
                     body=body,
                 )
                 async with asked as answer:
-                    await self._bring_back(passed, answer, place)
+                    await self._bring_back(passed, answer, place, link)
         except NodeUnreachable as error:
             log.info("node %d at %s cannot be reached: %s", place.node, place.url, error)
             raise self._again("unreachable", place) from None
@@ -383,6 +441,28 @@ class Forwarding:
                 self._metrics.forward_failures.labels("unknown").inc()
                 raise OutcomeUnknown(session_id=place.session_id) from None
             raise self._again("lost", place) from None
+
+    def _link(self, place: Whereabouts) -> LinkWatch:
+        """Gives up what this task waits for if the gateway at a place is not there."""
+        task = asyncio.current_task()
+        return LinkWatch(
+            functools.partial(self._is_there, place), functools.partial(self._watches.give_up, task)
+        )
+
+    async def _is_there(self, place: Whereabouts) -> bool:
+        host = place.url.partition("://")[2]
+        asked = digest("http", "GET", PING_PATH.encode(), host.encode())
+        ticket = self._tickets.write(Said(edge=self._own(), to=place.node, mark="", asked=asked), None)
+        headers = [(b"host", host.encode()), (HEADER, ticket.encode())]
+        ping = self._http.asked(
+            place.url, method="GET", target=PING_PATH.encode(), headers=headers, body=None
+        )
+        try:
+            async with asyncio.timeout(PING_SECONDS), ping:
+                return True
+        except (TimeoutError, NodeUnreachable, NodeSilent):
+            log.warning("node %d at %s does not answer, and is not waited for", place.node, place.url)
+            return False
 
     def _again(self, reason: str, place: Whereabouts) -> Again:
         self._forget(place.node)
@@ -442,7 +522,9 @@ class Forwarding:
         )
         return self._tickets.write(said, found.principal if told is None else told.principal)
 
-    async def _bring_back(self, passed: Passed, answer: NodeAnswer, place: Whereabouts) -> None:
+    async def _bring_back(
+        self, passed: Passed, answer: NodeAnswer, place: Whereabouts, link: LinkWatch
+    ) -> None:
         """Shows an answer. Raises Again, NodeSilent, AnswerCut."""
         answering = passed.answering
         if answer.status == MISDIRECTED and answer.header(MARK_HEADER.encode()) == passed.mark:
@@ -462,6 +544,7 @@ class Forwarding:
             return
         self._metrics.forwarded.labels("stream" if is_stream else "verb").inc()
         if is_stream:
+            link.stop()  # a stream says something again and again
             await self._bring_frames(passed, answer)
         else:
             await self._bring_body(passed, answer)
@@ -483,7 +566,7 @@ class Forwarding:
         answering, permit, task = passed.answering, self._permit_of(passed), asyncio.current_task()
         frames = answering.relayed()
         give_up = functools.partial(self._watches.give_up, task)
-        with Liveliness(answering, give_up) as alive, permitted(permit):
+        with Liveliness(answering, give_up) as alive, permitted(permit), self._watches.showing():
             await _shown(answer, answering, frames, alive, permit)
         await answering.end()
 
@@ -511,7 +594,7 @@ class Forwarding:
                 if clock() - began > STREAM_PAUSE:
                     until, pause = clock() + STREAM_SECONDS, 0.0
             permit = self._permit_of(passed)
-            if clock() > until or (permit is not None and not permit()):
+            if self._is_draining() or clock() > until or (permit is not None and not permit()):
                 await answering.end()
                 return
             with reading(answering):

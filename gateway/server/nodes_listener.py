@@ -16,6 +16,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -25,17 +26,20 @@ from gateway.auth.node_tickets import HEADER, NodeTickets, ShownTicket, TicketUn
 from gateway.config.addresses import host_and_port
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
-from gateway.http.forwarding import MARK_HEADER, MISDIRECTED, REFUSED_HEADER
+from gateway.http.forwarding import MARK_HEADER, MISDIRECTED, PING_PATH, REFUSED_HEADER
+from gateway.http.node_post import NOT_THERE, TELL_PATH, TOLD, body_digest
 from gateway.http.operation import json_response
 from gateway.http.passing import host_of, target_of
 from gateway.http.scope import Told, carried
 from gateway.http.socket_relay import Refusing
+from gateway.sessions.telling import BODY_BYTES
 
 log = logging.getLogger(__name__)
 
 NODE_PATH: Final = "/_node/"
 """Below it are messages of the gateways themselves."""
-PING: Final = "GET /_node/ping"
+PING: Final = f"GET {PING_PATH}"
+TELL: Final = f"POST {TELL_PATH}"
 NodeHandler = Callable[[Request], Awaitable[Response]]
 _NO_TICKET: Final = (
     "This port is for the other gateways of the same store. Everybody else uses the gateway's own address."
@@ -52,15 +56,17 @@ class NodesDoor:
         own: Callable[[], int],
         tickets: NodeTickets,
         is_standing: Callable[[ShownTicket], Callable[[], bool]],
+        heard: Callable[[bytes], Awaitable[bool]],
     ) -> None:
         """`own`: the id of this gateway's row. `is_standing`: whether what let somebody in there is still
-        good, as far as that can be known here.
+        good, as far as that can be known here. `heard` does what another gateway tells, if it can.
         """
+        self._heard = heard
         self._app = app
         self._own = own
         self._tickets = tickets
         self._is_standing = is_standing
-        self.messages: dict[str, NodeHandler] = {PING: self._ping}
+        self.messages: dict[str, NodeHandler] = {PING: self._ping, TELL: self._tell}
         """Of the gateways themselves: `METHOD /_node/NAME` → handler."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -119,6 +125,29 @@ class NodesDoor:
 
     async def _ping(self, _request: Request) -> Response:
         return json_response({"node": self._own()})
+
+    async def _tell(self, request: Request) -> Response:
+        body = await _whole(request)
+        if body is None or request.query_params.get("sha256") != body_digest(body):
+            log.warning("a message of another gateway is not the one that it has signed, or too long")
+            return Response(status_code=400)
+        try:
+            is_done = await self._heard(body)
+        except msgspec.DecodeError as error:
+            log.warning("a message of another gateway cannot be read: %s", error)
+            return Response(status_code=400)
+        return Response(status_code=TOLD if is_done else NOT_THERE)
+
+
+async def _whole(request: Request) -> bytes | None:
+    """The body of a message; None if it is too long."""
+    parts, size = list[bytes](), 0
+    async for part in request.stream():
+        size += len(part)
+        if size > BODY_BYTES:
+            return None
+        parts.append(part)
+    return b"".join(parts)
 
 
 _NOT_MINE: Final = "This is another gateway than the one that was meant."

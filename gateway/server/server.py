@@ -34,6 +34,7 @@ from gateway.errors import StoreFailed
 from gateway.http.connections import Connections
 from gateway.maintenance.lock import DataLock
 from gateway.server.collecting import Collector
+from gateway.server.leaving import leave
 from gateway.server.nodes_listener import NodesDoor, listening
 from gateway.server.operators_door import Door
 from gateway.server.operators_socket import SOCKET_NAME, make_token, open_door
@@ -196,6 +197,8 @@ class Servable(Protocol):
     tasks: BackgroundTasks
     failed: asyncio.Event
     """Set when it cannot go on."""
+    asked_to_end: asyncio.Event
+    """Set when an operator has asked for its end otherwise than by a signal."""
     membership: Membership | None
     predecessor: Predecessor | None
     """Whose place it takes."""
@@ -208,6 +211,8 @@ class Servable(Protocol):
     def config(self) -> Config: ...
 
     def meet_others(self) -> NodesDoor: ...
+
+    def reached_by_others(self) -> None: ...
 
     def lifespan(self) -> contextlib.AbstractAsyncContextManager[None]: ...
 
@@ -348,6 +353,7 @@ async def _nodes_door(gateway: Servable, server: Server) -> AsyncIterator[None]:
     if cluster.url:
         listener = listening(cluster, functools.partial(listen, half_open_seconds=settings.half_open_seconds))
         await serve_nodes(gateway, server, gateway.meet_others(), listener)
+        gateway.reached_by_others()
     try:
         yield
     finally:
@@ -390,7 +396,8 @@ async def serve(
     gateway: Servable, listener: socket.socket, *, url: str, on_ready: Callable[[], None]
 ) -> None:
     """Serves until a signal, then drains. Raises StoreFailed if the data directory cannot be used, or stops
-    being usable. Once it drains, the process always ends in a bounded time.
+    being usable. Once it drains, the process always ends in a bounded time; if others of its store take the
+    work, when the last of its turns has ended.
     """
     stopping, hurrying = asyncio.Event(), asyncio.Event()
     spare = listener.dup()  # the server closes its own when it rests
@@ -407,14 +414,15 @@ async def serve(
             on_ready()
             notify("READY=1" if gateway.predecessor is None else f"MAINPID={os.getpid()}\nREADY=1")
             succeeded = _until_succeeded(gateway, server, spare)
-            await _first_of(server.serving, stopping.wait(), gateway.failed.wait(), succeeded)
+            ends = stopping.wait(), gateway.asked_to_end.wait(), gateway.failed.wait(), succeeded
+            await _first_of(server.serving, *ends)
             await gateway.tasks.stop("collector")
             if not server.serving.done():
                 if gateway.manager.succession is None:  # else the service goes on
                     notify("STOPPING=1")
                 if gateway.failed.is_set():
                     hurrying.set()
-                end_within(gateway.config.server.drain_seconds + LAST_SECONDS)
+                stopping.set()  # also if it was asked otherwise: a signal that comes now hurries
                 server.connections.is_closing = True
                 await _drain(gateway, hurrying)
     if gateway.failed.is_set():
@@ -481,10 +489,10 @@ def _reload(gateway: Servable) -> None:
 
 
 async def _drain(gateway: Servable, hurrying: asyncio.Event) -> None:
-    log.info("draining: no new work, running turns have %g s", gateway.config.server.drain_seconds)
-    draining = asyncio.create_task(
-        gateway.manager.drain(grace_seconds=gateway.config.server.drain_seconds), name="drain"
-    )
+    grace = 0.0 if await leave(gateway, hurrying) else gateway.config.server.grace_seconds
+    end_within(grace + LAST_SECONDS)
+    log.info("draining: no new work, running turns have %g s", grace)
+    draining = asyncio.create_task(gateway.manager.drain(grace_seconds=grace), name="drain")
     hurry = asyncio.create_task(hurrying.wait(), name="hurry")
     await asyncio.wait([draining, hurry], return_when=asyncio.FIRST_COMPLETED)
     hurry.cancel()

@@ -36,7 +36,7 @@ def passed_listener() -> socket.socket | None:
 
 
 def notify(state: str) -> None:
-    """Tells the service manager, if there is one, READY=1 or STOPPING=1."""
+    """Tells the service manager, if there is one, READY=1, STOPPING=1, or that it shall have patience."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from gateway.events.facts import iso
 from gateway.events.lifecycle import SessionState
@@ -19,7 +19,7 @@ from gateway.principal import subject_of
 from gateway.sessions.manager import SessionManager
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
-from gateway.sights import Overview, TenantNumbers, WatchedSession, WatchedSessions
+from gateway.sights import NodeNumbers, Overview, TenantNumbers, WatchedSession, WatchedSessions
 from gateway.telemetry.metrics import Readers, Standing
 from gateway.version import VERSION
 from gateway.workers.memory import process_bytes
@@ -73,7 +73,7 @@ class Census:
             store_waiting=self._services.store.logs.backlog(),
             worker_limit=self._services.config.limits.max_live_workers,
             waiting_turns=self._services.slots.waiting,
-            is_draining=self._manager.is_draining,
+            is_draining=self._manager.is_going,
         )
         if self._services.membership is not None:
             standing.lease_seconds = self._services.membership.lease.seconds_left
@@ -138,7 +138,27 @@ class Census:
             loop_lag_p99_seconds=metrics.loop_lags.quantile(0.99),
             store_waiting=standing.store_waiting,
             tenants=self._tenants(usages),
+            nodes=self._nodes(),
         )
+
+    def _nodes(self) -> list[NodeNumbers] | UnsetType:
+        membership, directory = self._services.membership, self._services.store.directory
+        if membership is None or directory is None:
+            return UNSET
+        return [
+            NodeNumbers(
+                name=node.name,
+                version=node.version,
+                url=node.url,
+                state="silent" if membership.is_silent(node.id) else node.load.state,
+                sessions=node.load.sessions,
+                workers=node.load.workers,
+                worker_limit=node.load.worker_limit,
+                still_seconds=round(membership.still_seconds(node.id), 1),
+                is_this=node.id == directory.node,
+            )
+            for node in membership.nodes
+        ]
 
     def _tenants(self, usages: dict[str, WorkerUsage]) -> list[TenantNumbers]:
         metrics = self._services.metrics

@@ -51,11 +51,15 @@ class SessionFiles:
         self.putting_back = asyncio.Lock()
         """Held while files are put back."""
         self._is_stopped = False
+        self._is_tidied = snapshots.travelling is None
+        """What another gateway has left half done is removed."""
         self._wait_seconds = TURN_WAITS_SECONDS
         self._is_touched = False
         """Somebody else than the agent has changed files since the last snapshot."""
         self.are_here = snapshots.travelling is None
         """Its newest files are on this disk; False: it is not known yet."""
+        self._is_cut = False
+        """Its last turn ended with the gateway that ran it."""
         self._retry: asyncio.TimerHandle | None = None
         self._retry_seconds = RETRY_SECONDS
 
@@ -80,7 +84,12 @@ class SessionFiles:
             raise _not_here(error) from error
         self.are_here = True
         if brought is not None:
-            self._log.append(_brought(brought))
+            self._log.append(_brought(brought, is_cut=self._is_cut))
+        self._is_cut = False
+
+    def cut(self) -> None:
+        """A gateway ended in the middle of a turn: what that changed may be nowhere else."""
+        self._is_cut = True
 
     def touched(self) -> None:
         """A person or the gateway changed files between turns: the next turn's changes are not theirs."""
@@ -122,7 +131,7 @@ class SessionFiles:
 
     def worker_ended(self) -> None:
         """The worker is gone: what it wrote last is kept, too."""
-        self._soon(self._take())
+        self._soon(self._take_last())
 
     async def finish(self) -> None:
         """Waits until nothing is under way."""
@@ -154,6 +163,12 @@ class SessionFiles:
         taken = await self._snapshots.take(record.key, record.uid, seq=self._log.last_seq, is_first=is_first)
         if taken is not None:
             self._tell(taken)
+
+    async def _take_last(self) -> None:
+        await self._take()
+        if not self._is_tidied and self.are_here:
+            self._is_tidied = True
+            await self._snapshots.tidy(self._key)
 
     async def _take_turn(self, turn_id: str, seq: int) -> None:
         record = self._record.kept
@@ -229,7 +244,7 @@ def _not_here(error: OSError) -> FilesNotHere:
     return FilesNotHere(words, retry_after_seconds=FETCH_SECONDS)
 
 
-def _brought(brought: Brought) -> ev.Notice:
+def _brought(brought: Brought, *, is_cut: bool) -> ev.Notice:
     """What its people are told when its files were put on this disk."""
     words = ["This conversation goes on at another gateway, with the files of its last snapshot."]
     if brought.is_older:
@@ -237,13 +252,17 @@ def _brought(brought: Brought) -> ev.Notice:
             "This conversation goes on at another gateway, with the files of an earlier turn: those of the "
             "last one were not kept."
         )
+    if is_cut:
+        words.append("What the turn that was cut had changed in them is lost.")
     if brought.missing:
         words.append(f"{_count(brought.missing)} too large to be kept and not among them.")
     if brought.lost:
         words.append(f"{_count(brought.lost)} damaged where they were kept, and lost.")
     words.append("Packages and caches that can be made again were left behind.")
-    is_whole = not (brought.is_older or brought.missing or brought.lost)
+    is_whole = not (is_cut or brought.is_older or brought.missing or brought.lost)
     values: dict[str, str | int] = {"files": brought.files, "missing": brought.missing, "lost": brought.lost}
+    if brought.is_older:
+        values["kind"] = "older"
     return ev.Notice(BROUGHT, "info" if is_whole else "warning", BROUGHT, " ".join(words), values=values)
 
 

@@ -244,7 +244,8 @@ class WorkerHost:
 
     def _notice(self, code: str, words: str) -> None:
         """Tells the session's people what is wrong with a provider; told again, it replaces itself."""
-        self._owner.on_events([ev.Notice(f"{code}.{self._owner.agent.provider}", "error", code, words)])
+        notice_id = f"{code}.{self._owner.agent.provider}"
+        self._owner.on_events([ev.Notice(notice_id, "error", code, words, values={"why": words})])
 
     def cut_calls(self) -> None:
         """Cuts the calls to models that are in flight now, if they do not end by themselves in a moment."""

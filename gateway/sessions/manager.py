@@ -14,7 +14,7 @@ import logging
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -39,13 +39,15 @@ from gateway.events.lifecycle import CloseReason, SessionState
 from gateway.principal import ConversationKey, Principal, reach, session_hash, tenant_of
 from gateway.sessions.idempotency import Idempotency, Once
 from gateway.sessions.log import EventLog
+from gateway.sessions.membership import others_up
 from gateway.sessions.reader import Shelf, Source
 from gateway.sessions.recent_places import RecentPlaces
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
+from gateway.sessions.telling import Telling
 from gateway.sessions.tenures import Tenures
 from gateway.stores.contract import Founding, SessionRecord, Tombstone
-from gateway.stores.directory import Directory, NodePlace
+from gateway.stores.directory import Directory, NodePlace, Successors
 from gateway.telemetry import logs
 from worker.spec import Receipt
 
@@ -89,8 +91,14 @@ class SessionManager:
         self._looking: asyncio.Task[None] | None = None
         """Asks where those sessions are that somebody waits for."""
         self.places = RecentPlaces(services.monotonic)
-        self.succession: Directory | None = None
-        """Who has which session while one gateway takes the place of another on this machine."""
+        self.succession: Successors | None = None
+        """Who has which session while one gateway takes the place of another on this machine, or gives all it
+        has to the others of its store.
+        """
+        self.is_leaving = False
+        """Whether it gives them to those."""
+        self.telling: Telling | None = None
+        """Tells other gateways what concerns their sessions; None until they are known."""
         self._tasks = asyncio.TaskGroup()
         limits = services.config.limits
         self._rates = TokenBuckets(
@@ -102,6 +110,8 @@ class SessionManager:
         self.idempotency = Idempotency(services.store.idempotency, wall_ms=services.wall_ms)
         self.tenures = Tenures()
         self.is_draining = False
+        self.on_draining: Callable[[], None] = lambda: None
+        """Hears that this gateway serves no stream any more."""
 
     async def __aenter__(self) -> SessionManager:
         await self._tasks.__aenter__()
@@ -156,6 +166,8 @@ class SessionManager:
 
     async def _place_of(self, directory: Directory, owner: str, session_id: str) -> NodePlace | None:
         """Which other gateway has a session, or had it a moment ago."""
+        if self.succession is not None:
+            return await directory.holder(owner, session_id)
         name = owner, session_id
         if (place := self.places.find(name)) is None:
             place = await directory.holder(owner, session_id)
@@ -183,17 +195,29 @@ class SessionManager:
         with self._lock:
             return len(self._sessions)
 
-    def counts(self, principal: Principal) -> Counts:
-        """How many sessions there are within one's sight, and how many have a worker: for an operator those
-        of all or of the tenant, for others their own.
+    async def counts(self, principal: Principal) -> Counts:
+        """How many sessions are in memory within one's sight, and how many have a worker: for an operator
+        those of all or of the tenant, for others their own. At other gateways those have one in which an
+        answer is under way; of all, as many as their last beats said.
         """
-        sessions = self.sessions()
+        sessions, tenant = self.sessions(), reach(principal)
         if "operate" not in principal.scopes:
             sessions = [session for session in sessions if session.record.owner == principal.owner]
-        elif (tenant := reach(principal)) is not None:
+            others, answering = await self._count_elsewhere(owner=principal.owner)
+        elif tenant is not None:
             sessions = [session for session in sessions if session.tenant == tenant]
-        live = sum(session.is_live for session in sessions)
-        return Counts(len(sessions), live, len(sessions) - live)
+            others, answering = await self._count_elsewhere(tenant=tenant)
+        else:
+            loads = [] if (member := self._services.membership) is None else member.others()
+            others = sum(load.sessions for load in loads)
+            answering = sum(min(load.workers, load.sessions) for load in loads)
+        live = sum(session.is_live for session in sessions) + answering
+        return Counts(len(sessions) + others, live, len(sessions) + others - live)
+
+    async def _count_elsewhere(self, *, owner: str = "", tenant: str = "") -> tuple[int, int]:
+        if (directory := self.directory) is None:
+            return 0, 0
+        return await directory.count_elsewhere(owner=owner, tenant=tenant)
 
     def summary(self, record: SessionRecord) -> SessionSummary:
         """A session as lists show it."""
@@ -310,6 +334,14 @@ class SessionManager:
         if self.is_draining:
             raise Draining(retry_after_seconds=RETRY_SECONDS)
 
+    def refuse_new(self) -> None:
+        """Raises Draining, too, and SessionElsewhere if another gateway makes new sessions: one that has no
+        name yet gets it there.
+        """
+        self.refuse_while_draining()
+        if self.succession is not None:
+            _refuse(self.succession.maker())
+
     async def get_or_create(self, owner: str, session_id: str, *, agent: str | None = None) -> Session:
         """The session of this name, revived from the store or made. Two callers at once get the same one.
 
@@ -354,6 +386,8 @@ class SessionManager:
 
         Raises SessionExists and IdempotencyMismatch besides what `get_or_create` raises.
         """
+        if session_id is None:
+            self.refuse_new()
         self.refuse_while_draining()
         name = session_id or new_session_id()
         if once is None:
@@ -626,9 +660,13 @@ class SessionManager:
             with self.tenures.ending(giver):
                 await store.options.move(giver, taker)
                 self._services.known_options.move(giver, taker)
-                records = await store.sessions.of_owner(giver, limit=ADOPTED)
-                for record in records:
-                    await self._give(record, taker, keeps_shares=keeps_shares)
+                records, moved = await store.sessions.of_owner(giver, limit=ADOPTED), dict[str, str]()
+                try:
+                    for record in records:
+                        moved[record.key] = await self._give(record, taker, keeps_shares=keeps_shares)
+                finally:
+                    if self.telling is not None:
+                        await self.telling.moved(giver, taker, moved, keeps_shares=keeps_shares)
                 await self._services.observers.adopted(giver, taker, tenant=tenant_of(taker))
         finally:
             self._wake_readers({giver, taker})
@@ -658,25 +696,14 @@ class SessionManager:
             if name[0] in owners:
                 self._ring(name)
 
-    async def _give(self, record: SessionRecord, taker: str, *, keeps_shares: bool) -> None:
-        """A turn that runs goes on."""
+    async def _give(self, record: SessionRecord, taker: str, *, keeps_shares: bool) -> str:
+        """Its id from now on. A turn that runs goes on."""
         adopt, session_id = self._services.store.sessions.adopt, record.session_id
         if not await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares):
             session_id = new_session_id()
             await adopt(record.key, owner=taker, session_id=session_id, keeps_shares=keeps_shares)
         old, new = (record.owner, record.session_id), (taker, session_id)
-        if (opening := self._opening.get(old)) is not None:
-            await asyncio.wait([opening])  # it may have read the record before
-        with self._lock:
-            session = self._sessions.pop(old, None)
-            if session is not None:
-                self._sessions[new] = session
-        self._services.waits.move(record.key, *new)
-        if session is not None:
-            session.move(*new)
-            if not keeps_shares:  # and what came by them is withdrawn, as when they are revoked
-                with contextlib.suppress(GatewayError):
-                    await session.withdraw(lambda _author: True)
+        await self._renamed(record.key, old, new, keeps_shares=keeps_shares)
         self._services.quotas.move_session(record.owner, taker, record.stored_bytes)
         self._newest[taker] = session_id
         self._newest.pop(record.owner, None)
@@ -684,12 +711,65 @@ class SessionManager:
         await self._services.observers.moved(
             ConversationKey(tenant_of(record.owner), *old), ConversationKey(tenant_of(taker), *new)
         )
+        return session_id
+
+    async def _renamed(self, key: str, old: SessionKey, new: SessionKey, *, keeps_shares: bool) -> None:
+        """A session, if it is in memory, has another name."""
+        if (opening := self._opening.get(old)) is not None:
+            await asyncio.wait([opening])  # it may have read the record before
+        with self._lock:
+            session = self._sessions.pop(old, None)
+            if session is not None:
+                self._sessions[new] = session
+        self._services.waits.move(key, *new)
+        if session is not None:
+            session.move(*new)
+            if not keeps_shares:  # and what came by them is withdrawn, as when they are revoked
+                with contextlib.suppress(GatewayError):
+                    await session.withdraw(lambda _author: True)
+
+    async def moved_elsewhere(
+        self, giver: str, taker: str, sessions: Mapping[str, str], *, keeps_shares: bool
+    ) -> None:
+        """Another gateway has given all that one owner had to another one: these sessions, by internal key,
+        under their new ids. What is open on the giver's behalf ends here, too.
+        """
+        try:
+            with self.tenures.ending(giver):
+                self._services.known_options.move(giver, taker)
+                for key, session_id in sessions.items():
+                    for old in [name for name in self._opening if name[0] == giver]:
+                        await asyncio.wait([self._opening[old]])
+                    if (session := self.by_key(key)) is not None and session.record.owner == giver:
+                        old = (giver, session.session_id)
+                        await self._renamed(key, old, (taker, session_id), keeps_shares=keeps_shares)
+                        self._newest[taker] = session_id
+                    else:
+                        self._services.waits.move(key, taker, session_id)
+                self._newest.pop(giver, None)
+        finally:
+            self._wake_readers({giver, taker})
+            for session_id in sessions.values():
+                self._ring((taker, session_id))
 
     def note_aside(self, key: ConversationKey, fact: ev.ApplicationFact) -> None:
-        """Appends a fact to the log of a session, if the session is in memory."""
+        """Appends a fact to the log of a session, if the session is in memory, here or at another gateway."""
         session = self.get(key.owner, key.conversation)
-        if session is not None and not session.is_ending:
+        if session is None and self.directory is not None and self.telling is not None:
+            self.telling.aside(key, fact)
+        elif session is not None and not session.is_ending:
             session.note_aside(fact)
+
+    async def note_here(self, owner: str, session_id: str, facts: Iterable[ev.ApplicationFact]) -> bool:
+        """Appends facts that another gateway tells to a session in memory; False if it is not."""
+        if (opening := self._opening.get((owner, session_id))) is not None:
+            await asyncio.wait([opening])
+        session = self.get(owner, session_id)
+        if session is None or session.is_ending:
+            return False
+        for fact in facts:
+            session.note_aside(fact)
+        return True
 
     # -- ending -----------------------------------------------------------------------------------------
 
@@ -821,7 +901,26 @@ class SessionManager:
                         future.set_exception(_elsewhere(place, name[1]))
             await asyncio.sleep(ELSEWHERE_SECONDS)
 
-    def succeed(self, succession: Directory) -> None:
+    @property
+    def is_going(self) -> bool:
+        """Whether this gateway is about to end: it takes no new work, or others do for it."""
+        return self.is_draining or self.is_leaving
+
+    @property
+    def grace_seconds(self) -> float | None:
+        """How long turns may go on once it is asked to end; None: to their end, as others take the work."""
+        server, store = self._services.config.server, self._services.store
+        membership, directory = self._services.membership, store.directory
+        if server.drain_seconds is None and membership is not None and directory is not None:
+            return None if others_up(membership, directory.node) else server.grace_seconds
+        return server.grace_seconds
+
+    def leave(self, successors: Successors) -> None:
+        """The others of the store get what is not in the map, and what leaves it."""
+        self.is_leaving = True
+        self.succeed(successors)
+
+    def succeed(self, succession: Successors) -> None:
         """What it says another gateway of this directory has is that one's from now on."""
         self.succession = succession
         for name in list(self._arrivals):
@@ -829,6 +928,7 @@ class SessionManager:
 
     def _begin_to_drain(self) -> None:
         self.is_draining = True
+        self.on_draining()
         if self._looking is not None:
             self._looking.cancel()
         for name in list(self._arrivals):

@@ -18,7 +18,7 @@ from typing import Final
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreUnreachable
 from gateway.sessions.lease import Lease, LeaseState
-from gateway.stores.directory import Node, NodesSeen
+from gateway.stores.directory import Node, NodeLoad, NodesSeen
 from gateway.stores.sightings import NodeRow, Sightings
 from worker.spec import GoOn
 
@@ -56,6 +56,8 @@ class Membership:
         self._sightings = Sightings(lease_seconds=config.lease_seconds)
         self.nodes: tuple[Node, ...] = ()
         """The gateways that share the store, this one among them; empty if it is alone."""
+        self._own = 0
+        """The id of this gateway's row."""
         self.dead: list[NodeRow] = []
         """Those that stood still for a lease, and whose rows are there still."""
         self.news = asyncio.Event()
@@ -65,6 +67,8 @@ class Membership:
         keep in memory.
         """
         self._changes: int | None = None
+        self._store_said: tuple[int, float] | None = None
+        """The time by the clock of the store, and when it was heard."""
 
     def check(self) -> None:
         """Raises StoreUnreachable if nothing may be accepted now."""
@@ -73,7 +77,8 @@ class Membership:
 
     def seen(self, seen: NodesSeen) -> None:
         """The store has told of the others, just now."""
-        before, self.nodes = self.nodes, seen.nodes
+        before, self.nodes, self._own = self.nodes, seen.nodes, seen.mine
+        self._store_said = (seen.at_ms, self._monotonic()) if seen.at_ms else None
         others = [node.row for node in seen.nodes if node.id != seen.mine]
         self.dead = self._sightings.see(others, at=self._monotonic())
         if self.dead or {node.id for node in before} - {node.id for node in seen.nodes}:
@@ -82,9 +87,28 @@ class Membership:
             self._changes = seen.changes
             self.on_changes(seen.changes)
 
+    def others(self) -> list[NodeLoad]:
+        """What the others said of themselves with their last beats."""
+        return [node.load for node in self.nodes if node.id != self._own]
+
+    def shared_ms(self) -> int | None:
+        """The time by the clock of the store, which all gateways have in common; None if it has not said."""
+        if self._store_said is None:
+            return None
+        at_ms, heard = self._store_said
+        return at_ms + round(1000 * (self._monotonic() - heard))
+
     def name_of(self, node: int) -> str:
         """What the operator calls one of them."""
         return next((known.name for known in self.nodes if known.id == node), str(node))
+
+    def still_seconds(self, node: int) -> float:
+        """For how long no beat of another one was seen."""
+        return self._sightings.still_seconds(node, at=self._monotonic())
+
+    def is_silent(self, node: int) -> bool:
+        """Whether another one has stood still for a lease."""
+        return any(row.id == node for row in self.dead)
 
     def beaten(self, sent: float, is_mine: bool) -> None:
         """The store has answered what was sent then; `is_mine`: the row of this gateway is there."""
@@ -134,3 +158,9 @@ class Membership:
                 self._stop_looking()
                 self._hold_to(_NOW)
                 self._on_fenced()
+
+
+def others_up(membership: Membership, node: int) -> list[Node]:
+    """The gateways besides this one that take work, as far as is known."""
+    gone = {node, *(row.id for row in membership.dead)}
+    return [other for other in membership.nodes if other.id not in gone and other.load.state == "up"]

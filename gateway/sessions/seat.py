@@ -374,7 +374,7 @@ class Seat:
         self.host = WorkerHost(owner, self._services.workers)
         try:
             is_elsewhere = not owner.files.are_here
-            if is_elsewhere or owner.workspace.is_due or await owner.workspace.has_lost_history():
+            if is_elsewhere or owner.workspace.is_due or await owner.workspace.is_incomplete():
                 await self._prepare(self.host, owner.workspace.wait_seconds)
             started = None if self.is_closing else await self._open(self.host)
             if started is not None and self.host.peer is not None:

@@ -156,6 +156,7 @@ class Session:
         self._failure: str | None = None
         """What its user reads if its own task failed."""
         self._is_loaded = False
+        self._is_leaving = False
         self._encoded = Encoded(self.fold)
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -311,6 +312,15 @@ class Session:
         """Asks it to end; the first reason counts."""
         self._seat.ask_to_close(reason)
 
+    def leave(self, *, quiet_seconds: float = 0.0) -> None:
+        """Asks it to end as soon as nothing runs or waits to run, no file arrives, and nobody has used it for
+        so long; another gateway goes on with it. Asked again, it looks again.
+        """
+        self._is_leaving = True
+        is_receiving = self._services.uploads.are_under_way(self.record.key)
+        if not self.is_busy and not is_receiving and self.idle_seconds >= quiet_seconds:
+            self._seat.ask_to_close(CloseReason.IDLE)
+
     def fence(self) -> None:
         """Another gateway may have it: it ends, and the store hears nothing more of it."""
         self.log.fence()
@@ -368,6 +378,8 @@ class Session:
         """
         what = "an agent was free for this message" if has_waited else "the answer was complete"
         words = f"The gateway was restarted before {what}."
+        if not has_waited:
+            self.files.cut()
         if self._services.snapshots.travelling is not None and not has_waited:
             words += " If the conversation goes on at another gateway, files that it changed are gone."
         self.log.append(
@@ -468,6 +480,8 @@ class Session:
             if turns.is_due:
                 await turns.run(host, peer)
                 seat.settle()
+                if self._is_leaving:
+                    self.leave()  # before anybody hears that the turn has ended, and speaks to it again
                 continue
             seat.press()
             if seat.is_parking and turns.current is None:

@@ -15,7 +15,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
-from gateway.events.lifecycle import CloseReason
 from gateway.sessions.manager import SessionKey, SessionManager
 from gateway.sessions.session import Session
 from gateway.stores.directory import Node, NodePlace
@@ -24,6 +23,10 @@ from gateway.stores.sightings import NodeRow
 
 LOOK_SECONDS: Final = 0.05
 """How often the predecessor looks which sessions have nothing to do any more."""
+QUIET_SECONDS: Final = 0.25
+"""A session that was used a moment ago stays so long: one request may do several things to it, as the one
+that makes it does.
+"""
 
 
 class Succession:
@@ -47,6 +50,9 @@ class Succession:
     def _has(self, name: SessionKey) -> NodePlace | None:
         """The other, if it has a session that is not in this gateway's map."""
         return self._other if self._kept is None or name in self._kept else None
+
+    def maker(self) -> NodePlace | None:
+        return self._other if self._kept is None else None
 
     @property
     def node(self) -> int:
@@ -81,6 +87,10 @@ class Succession:
                 found[owner, session_id] = place
         return found
 
+    async def count_elsewhere(self, *, owner: str = "", tenant: str = "") -> tuple[int, int]:
+        """Nobody counts for the moment that both are there."""
+        return 0, 0
+
     async def has_key(self, key: str) -> bool:
         """Asked of sessions that are not in this gateway's map."""
         if self._other is None:
@@ -96,6 +106,9 @@ class Succession:
     async def bury(self, row: NodeRow) -> bool:
         return False
 
+    def announce(self) -> None:
+        """There is nobody to hear of it."""
+
 
 async def hand_over(
     manager: SessionManager, kept: set[SessionKey], left: Callable[[SessionKey], None]
@@ -109,8 +122,7 @@ async def hand_over(
             if session not in watched:
                 watched.add(session)
                 session.left.add_done_callback(lambda _: woken.set())
-            if not session.is_busy:
-                session.ask_to_close(CloseReason.IDLE)
+            session.leave(quiet_seconds=QUIET_SECONDS)
         for name in kept - manager.names():
             kept.discard(name)
             left(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
@@ -16,10 +15,11 @@ from gateway.egress.control import EgressControl
 from gateway.egress.credential_values import CredentialValues, ValueMissing
 from gateway.egress.door import DoorKeeper
 from gateway.egress.session_admission import SessionAdmission
-from gateway.errors import RepositoryRefused
+from gateway.errors import GatewayError, RepositoryRefused
 from gateway.events import facts as ev
 from gateway.events.fold import ChatState, EgressFold
 from gateway.files import git
+from gateway.files.scan import ScanFailed
 from gateway.files.snapshots import Snapshots
 from gateway.files.workspaces import WorkspaceKeeper
 from gateway.files.workspaces_out import StartedFrom, author_of
@@ -86,12 +86,14 @@ class SessionWorkspace:
         """Whether its files are to be made ready before its agent starts."""
         return self._fold.workspace is not None and not self._fold.workspace.commit
 
-    async def has_lost_history(self) -> bool:
-        """Whether its repository may not find its history: after a restore, or an erasure."""
+    async def is_incomplete(self) -> bool:
+        """Whether its repository may not find its history (after a restore, or an erasure), or lacks what can
+        be made again (after it came from another gateway).
+        """
         of = self._fold.workspace
         if of is None or not of.commit or not of.store:
             return False
-        return await asyncio.to_thread(self._keeper.history.is_lost, self._record.key, of.store)
+        return await self._keeper.is_incomplete(self._record.key, of.store)
 
     async def prepare(self, *, uid: int | None, limits: Limits) -> None:
         """Puts the files there, and says so in the conversation. Raises GatewayError, OSError."""
@@ -100,11 +102,11 @@ class SessionWorkspace:
             return
         if of.commit:
             await self._mend(of, uid)
+            if await self._keeper.is_bare(self._record.key):
+                await self._make_again(of, uid)
             return
         config = self._keeper.get(owner, of.name)
-        if not await self._keeper.is_ready(of.name, owner):
-            words = f"The workspace {of.name} is being made ready: its repository is fetched and set up. …"
-            self._say(words, workspace=of.name, kind="preparing")
+        await self._say_if_it_takes_time(of.name)
         given = await self._keeper.give(
             of.name, owner, key=self._record.key, uid=uid, author=author_of(owner, config), limits=limits
         )
@@ -142,6 +144,30 @@ class SessionWorkspace:
                 "warning",
                 why=trouble,
             )
+
+    async def _make_again(self, of: ev.WorkspaceChanged, uid: int | None) -> None:
+        """Says what came of it; its own files are there all the same."""
+        owner, key, name = self._record.kept.owner, self._record.key, of.name
+        try:
+            if name in self._keeper.usable(owner):
+                await self._say_if_it_takes_time(name)
+            commit = await self._keeper.make_again(name, owner, key=key, uid=uid)
+        except (GatewayError, ScanFailed, OSError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            words = f"Packages and caches that {name} makes are not here. It is tried again when the agent"
+            self._notice("workspace_again", f"{words} starts next. {why}", "warning", why=why)
+            return
+        if commit:
+            at = commit[:12]
+            words = f"Packages and caches are here again: {name} has made them here, at {at}."
+            if commit != of.commit:
+                words += f" This conversation began with {of.commit[:12]}."
+            self._notice("workspace_again", words, "info", workspace=name, at=at)
+
+    async def _say_if_it_takes_time(self, name: str) -> None:
+        if not await self._keeper.is_ready(name, self._record.kept.owner):
+            words = f"The workspace {name} is being made ready: its repository is fetched and set up. …"
+            self._say(words, workspace=name, kind="preparing")
 
     def _say(self, words: str, *, is_stale: bool = False, **values: str | int) -> None:
         self._notice(NOTICE, words, "warning" if is_stale else "info", **values)

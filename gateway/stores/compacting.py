@@ -8,12 +8,14 @@ from typing import Final, NamedTuple
 
 from gateway.events.compaction import Compactor, Survey
 from gateway.events.facts import Event
-from gateway.stores.packing import ends_a_turn, events_above
+from gateway.stores.packing import ROW_BYTES, ends_a_turn, events_above
 
 COMPACT_BATCH: Final = 5_000
 """Events compacted in one transaction, about: others' commits wait for it. A turn is never split."""
 READ_ROWS: Final = 500
-"""Rows that are compacted at a time: so much is in memory, and what is not complete."""
+"""Rows that are compacted at a time, at most: so much is in memory, and what is not complete."""
+READ_BYTES: Final = 1024 * 1024
+"""The same in bytes: pieces of a long text are rows of 64 KiB, and in memory several times as large."""
 
 
 class StoredRow(NamedTuple):
@@ -82,6 +84,7 @@ class Rewriting:
         self._compactor = Compactor(batch.survey)
         self._old: list[int] = []
         self._new: list[Event] = []
+        self._new_bytes = 0
         self.is_due = False
         """What there is must be written before the next row is added."""
 
@@ -90,25 +93,34 @@ class Rewriting:
         batch, compactor = self._batch, self._compactor
         if row.events and row.events[0][0] > batch.stop:
             return False
-        if row.is_large:
-            self._new += compactor.cut()
+        if row.is_large or self._stays(row):
+            self._add(compactor.cut())
             self.is_due = True
             return True
         self._old.append(row.seq)
         for seq, event in row.events:
             if event is not None and batch.start < seq <= batch.stop:
-                self._new += compactor.add(event)
+                self._add(compactor.add(event))
             elif event is not None:
-                self._new += (*compactor.cut(), event)
-        self.is_due = len(self._new) >= READ_ROWS
+                self._add([*compactor.cut(), event])
+        self.is_due = len(self._new) >= READ_ROWS or self._new_bytes >= READ_BYTES
         return True
+
+    def _stays(self, row: StoredRow) -> bool:
+        """Whether a row would be written as it is: a piece of a long text, which joins nothing."""
+        event = row.events[0][1] if len(row.events) == 1 else None
+        return event is not None and len(event.body) > ROW_BYTES and self._compactor.keeps(event)
+
+    def _add(self, events: list[Event]) -> None:
+        self._new += events
+        self._new_bytes += sum(event.size_bytes for event in events)
 
     def end(self) -> None:
         """There are no more rows."""
-        self._new += self._compactor.cut()
+        self._add(self._compactor.cut())
 
     def take(self) -> tuple[list[int], list[Event]]:
         """(rows by their seq, events) to be written now."""
         old, new, self._old, self._new = self._old, self._new, [], []
-        self.is_due = False
+        self._new_bytes, self.is_due = 0, False
         return old, new

@@ -27,7 +27,8 @@ SAME_NAME_SECONDS: Final = 1.0
 held it is most likely this gateway's last start, on another machine.
 """
 
-NodeState = Literal["up", "draining"]
+NodeState = Literal["starting", "up", "draining"]
+"""`starting`: the others cannot reach it yet. `draining`: it gives its sessions away, and ends."""
 
 
 class NodePlace(Struct, frozen=True):
@@ -101,6 +102,8 @@ class NodesSeen(Struct, frozen=True):
     """All rows, one's own among them."""
     changes: int
     """How often something was changed that nodes keep in memory (table `cluster`)."""
+    at_ms: int = 0
+    """When the store said so, in milliseconds since 1970 UTC, by its own clock."""
 
 
 class Directory(Protocol):
@@ -135,11 +138,26 @@ class Directory(Protocol):
     async def holders(self, names: Iterable[tuple[str, str]]) -> Mapping[tuple[str, str], NodePlace]:
         """The same of many sessions, by (owner, id); of the owner's newest session if the id is ""."""
 
+    async def count_elsewhere(self, *, owner: str = "", tenant: str = "") -> tuple[int, int]:
+        """How many sessions of an owner or of a tenant other living nodes have, and in how many of them an
+        answer is under way.
+        """
+
     async def has_key(self, key: str) -> bool:
         """True if this node has the session of this internal key."""
 
     async def bury(self, row: NodeRow) -> bool:
         """Removes the row of a node that stood still with this beat; False if it is gone, or has beaten."""
+
+    def announce(self) -> None:
+        """Has the others hear at once what this node says of itself (`NodeLoad`)."""
+
+
+class Successors(Directory, Protocol):
+    """Of a gateway that gives its sessions to others, or gets them from another."""
+
+    def maker(self) -> NodePlace | None:
+        """Who makes new sessions; None: this gateway. Raises Draining if nobody does."""
 
 
 class NodeAdmission:

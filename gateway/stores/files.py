@@ -64,6 +64,9 @@ class FileStore(Protocol):
     async def remove(self, key: str) -> None:
         """Removes all of a session."""
 
+    async def abandoned(self, *, limit: int) -> list[str]:
+        """So many of those that have something here, or may have contents elsewhere, and are not stored."""
+
     async def gone(self, keys: Sequence[str]) -> set[str]:
         """Those of these that no stored session has."""
 

@@ -43,3 +43,8 @@ class Sightings:
             known = before.get(row.id)
             self._seen[row.id] = known if known is not None and known[0].beat == row.beat else (row, at)
         return [row for row, since in self._seen.values() if at - since >= self._lease_seconds]
+
+    def still_seconds(self, node: int, *, at: float) -> float:
+        """For how long a row was seen with one beat."""
+        known = self._seen.get(node)
+        return 0.0 if known is None else max(0.0, at - known[1])

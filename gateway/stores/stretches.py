@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from gateway.events import facts as ev
 from gateway.events.facts import Event
-from gateway.events.texts import ENDS, STARTS, Texts
-from gateway.stores.grams import filter_of, grams_of, words_in
+from gateway.events.texts import ENDS, STARTS
+from gateway.stores.grams import Runs
 
 STRETCH_CHARACTERS: Final = 8_000
 """A stretch ends with the turn in which it gets so long. Longer ones make the index smaller, and a search
@@ -58,9 +58,11 @@ class Gathering:
         self.stretches: list[Stretch] = []
         self.withdrawn: set[str] = set()
         self._after = 0
-        self._words: set[str] = set()
+        self._runs = Runs()
         self._characters = 0
-        self._texts = Texts()
+        """Of what was said and is complete."""
+        self._open_characters: int | None = None
+        """Of what is not; None: nothing was said."""
         self._pages = 0
 
     def begin(self, key: str | None, mark: int, last: tuple[int, int, int] | None) -> None:
@@ -93,35 +95,46 @@ class Gathering:
         self._pages += 1
         for event in events:
             self.cursor = event.seq
-            self._texts.add(event)
+            self._hear(event)
             if event.kind in STARTS:
                 self._is_running = True
             elif event.kind in ENDS:
                 self._is_running = False
             elif isinstance(event.data, ev.QueueChanged):
                 self._is_waiting = bool(event.data.waiting)
-            if not self.is_open and self._texts.messages:
+            if not self.is_open and self._open_characters is not None:
                 self._close(event.seq)
-        self.withdrawn |= self._texts.withdrawn
         if not events:
             self.is_done = True
             self._cut(self.through)
         if not self.is_open:
             self.through = self.cursor
 
+    def _hear(self, event: Event) -> None:
+        """What people and agents say (`events.texts.Texts`), of which only the runs are kept."""
+        match event.data:
+            case ev.TextDelta(message_id=name, text=text):
+                self._say(name, text)
+            case ev.MessageAdded(message_id=name, sender=sender, content=text) if sender != "system":
+                self._runs.begin(name)
+                self._say(name, text)
+            case ev.MessageWithdrawn(message_id=name):
+                self.withdrawn.add(name)
+
+    def _say(self, name: str, text: str) -> None:
+        self._runs.add(name, text)
+        self._open_characters = (self._open_characters or 0) + len(text)
+
     def _close(self, seq: int) -> None:
         """What was said up to here is complete."""
-        for message in self._texts.messages.values():
-            self._words |= words_in(message.text)
-        self._characters += self._texts.characters
-        self.withdrawn |= self._texts.withdrawn
-        self._texts = Texts()
+        self._runs.end()
+        self._characters += self._open_characters or 0
+        self._open_characters = None
         self.through = seq
         if self._characters >= STRETCH_CHARACTERS:
             self._cut(seq)
 
     def _cut(self, through: int) -> None:
         if self._characters:
-            bits = filter_of(grams_of(self._words))
-            self.stretches.append(Stretch(self._after, through, self._characters, bits))
-        self._after, self._words, self._characters = through, set(), 0
+            self.stretches.append(Stretch(self._after, through, self._characters, self._runs.filter()))
+        self._after, self._runs, self._characters = through, Runs(), 0

@@ -350,7 +350,10 @@ def _loopback(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket
         listener = stack.enter_context(socket.create_server(("127.0.0.1", _ANY_PORT)))
     except OSError:
         listener = stack.enter_context(socket.create_server(("::1", _ANY_PORT), family=socket.AF_INET6))
-    return listener, stack.enter_context(socket.create_connection(listener.getsockname()[:2], timeout=1))
+    client = stack.enter_context(socket.socket(listener.family))
+    client.settimeout(1)
+    client.connect(listener.getsockname())  # resolves no name, for which a codec would be loaded
+    return listener, client
 
 
 def _namespace(sock: Any) -> bytes:

@@ -16,11 +16,13 @@ from gateway.events import facts as ev
 from gateway.events.facts import Event
 from gateway.stores.contract import Founding, SessionRecord
 from gateway.stores.directory import NodeLoad, NodePlace, NodesSeen
+from gateway.stores.ledger import Chosen, LedgerCall, LedgerUse
 from gateway.stores.postgresql import appending, lease, schema
 from gateway.stores.postgresql.claims import HeldSessions
 from gateway.stores.postgresql.directory import PostgresqlDirectory
 from gateway.stores.postgresql.nodes import rows_of
 from gateway.stores.postgresql.store import PostgresqlStore
+from gateway.stores.postgresql.writer import LOST
 from tests.contract.core_store import opened
 from tests.contract.engines import Collector, delta, filled, record, tombstone
 from tests.patience import within
@@ -220,6 +222,25 @@ async def test_a_session_is_born_with_its_node_and_goes_on_when_it_is_released()
         assert await first.directory.holder("t/s", "a") == NodePlace(second.directory.node, "b", "http://b:1")
 
 
+async def test_sessions_of_living_others_are_counted_by_owner_and_tenant() -> None:
+    async with two_nodes() as (first, second):
+        for name in ("a", "b"):
+            await first.store.sessions.create(record(name))
+        await first.store.query(
+            lambda c: c.execute("UPDATE sessions SET has_open_turn = 1 WHERE session_id = 'a'")
+        )
+        for whose in ({"owner": "t/s"}, {"tenant": "t"}):
+            assert await second.directory.count_elsewhere(**whose) == (2, 1)
+            assert await first.directory.count_elsewhere(**whose) == (0, 0), "its own it counts itself"
+        assert await second.directory.count_elsewhere(tenant="other") == (0, 0)
+        await first.directory.release(record("b").key)
+        assert await second.directory.count_elsewhere(owner="t/s") == (1, 1)
+        await first.stand_still()
+        row = next(one.row for one in await second.store.query(rows_of) if one.name == "a")
+        assert await second.directory.bury(row)
+        assert await second.directory.count_elsewhere(owner="t/s") == (0, 0)
+
+
 async def test_what_a_dead_one_left_open_is_taken_over_once() -> None:
     url = gateways_database()
     async with node(url, "a") as first, node(url, "b") as second, node(url, "c") as third:
@@ -258,6 +279,32 @@ async def test_a_dead_one_is_removed_though_it_holds_a_transaction_open() -> Non
             await open_one.fetch("SELECT id FROM nodes WHERE id = $1 FOR KEY SHARE", row.id)
             async with within(10):
                 assert await second.directory.bury(row)
+
+
+async def test_what_was_used_is_put_down_also_by_one_that_has_lost_its_place() -> None:
+    """It has happened, whoever has the place: nobody's money is forgotten, and nothing counts twice."""
+    calls = [
+        LedgerCall(id=name, at=1, owner="t/s", session_key="k", input=4, cost=7) for name in ("a", "b", "c")
+    ]
+    over = [msgspec.structs.replace(call, status=200, cost=5) for call in calls]
+    estimated = msgspec.structs.replace(calls[1], status=0, is_estimated=True)
+    async with two_nodes() as (first, second):
+        await first.store.ledger.put(calls[:2])
+        await first.stand_still()
+        row = next(one.row for one in await second.store.query(rows_of) if one.name == "a")
+        assert await second.directory.bury(row)
+        await second.store.ledger.put([estimated])  # as it does with what a dead one left in flight
+        used = LedgerUse(at=1, owner="t/s", session_key="k", told_tokens=9, cpu_ms=3)
+        await first.store.ledger.put([*over, used])
+        assert first.ends == [LOST]
+        with pytest.raises(StoreFailed, match="has taken the database"):
+            await first.store.transact(lambda c: c.execute("SELECT 1"))
+        await first.store.ledger.put([calls[2], over[0]])
+        (found,) = await second.store.ledger.sums((), Chosen(from_day=0, to_day=1), limit=9)
+        total = found.total
+        assert (total.calls, total.cost, total.estimated_calls) == (3, 5 + 7 + 5, 1)
+        assert (total.told_tokens, total.cpu_ms) == (9, 3)
+        assert await second.store.ledger.in_flight() == []
 
 
 # -- nobody else writes -----------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from typing import Final
 
 import msgspec
 import pytest
@@ -18,6 +20,10 @@ from tests.contract.engines import Collector, delta, filled, record, tombstone
 from tests.patience import within
 
 DAY = 24 * 3600 * 1000
+PIECE_CHARACTERS: Final = 10_000
+"""Three times as many are in a piece of a long text."""
+MOST_BYTES: Final = 5 * 1024 * 1024
+"""Of a log of 6 MB while it is compacted, with its events as they are decoded."""
 
 
 async def test_a_session_is_found_by_its_owner_and_id(store: Store) -> None:
@@ -237,6 +243,37 @@ async def test_compaction_keeps_the_text_and_the_last_seq(store: Store) -> None:
     assert [event.seq for event in found] == [6, 7, 8]
     assert found[0].data == ev.MessageAdded("m", "agent", "23456", "t1", False)
     assert await store.logs.compact(sink.key, through=7) == 0
+
+
+async def test_a_long_text_is_compacted_in_little_memory(store: Store) -> None:
+    await store.sessions.create(record())
+    sink = Collector(record().key)
+    log = [Event(1, 1, ev.TurnStarted("t1", "u", "r")), *[delta(seq, str(seq)) for seq in range(2, 7)]]
+    long = [
+        Event(seq, seq, ev.TextDelta("long", "t1", f"{seq} " + "🙂 a" * PIECE_CHARACTERS))
+        for seq in range(7, 107)
+    ]
+    log += [
+        *long,
+        *[delta(seq, "later ") for seq in range(107, 110)],
+        Event(110, 110, ev.TurnEnded("t1", "x")),
+    ]
+    await filled(store, sink, log)
+    bodies = {event.seq: event.body for event in long}
+    del log, long
+    tracemalloc.start()
+    try:
+        assert await store.logs.compact(sink.key, through=110) == 6
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < MOST_BYTES
+    found: list[Event] = []
+    while page := await store.logs.read_events(sink.key, after=found[-1].seq if found else 0, limit=999):
+        found += page
+    assert [event.seq for event in found] == [1, 6, *bodies, 109, 110]
+    assert {event.seq: event.body for event in found if event.seq in bodies} == bodies
+    assert found[-2].data == ev.MessageAdded("m", "agent", "23456" + 3 * "later ", "t1", False)
 
 
 async def test_a_sequence_gives_each_number_to_one_caller(store: Store) -> None:

@@ -19,6 +19,7 @@ from collections import Counter, defaultdict
 from typing import Any, Final
 
 from gateway.egress.door import WorkerDoor
+from gateway.egress.pace import Crowd
 from gateway.egress.routes import RouteAnswer, RouteRequest
 from tests.doors import LISTED, Rules, serve, spawn
 from tests.walls import PYTHON, Inmate, Yard, yard
@@ -114,8 +115,9 @@ class Flood:
             await spawn(here, *words, "flood", readable=(program,), ports=(PORT,)) as far,
             await here.spawn(*words, "flood", network="shared") as beside,
         ):
-            serve(near, rules, routes=says)
-            door = serve(far, rules, routes=says)
+            crowd = Crowd()
+            serve(near, rules, routes=says, crowd=crowd)
+            door = serve(far, rules, routes=says, crowd=crowd)
             for _ in range(self._rounds):
                 await self._window("alone", near)
                 order = {**self._order, "doors": THROUGH_DOORS, "seconds": 0.0}

@@ -1,5 +1,6 @@
 """An ACP agent that says too much: the prompt names what (`KIND COUNT MEGABYTES`, and `after` if the
-turn is to be over before). Standard library only.
+turn is to be over before). `stop` says it as the reason why it stops, `stderr` on that stream. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ def lines(kind: str, count: int, size: int) -> Iterator[bytes]:
                 yield chunk(filled(b'{"type":"text","text":"', b'"}', rb"\n\ud83d\ude42", size))
             case "halves":
                 yield chunk(filled(b'{"type":"text","text":"', b'"}', rb"\ud83d ", size))
+            case "thought":
+                content = filled(b'{"type":"text","text":"', b'"}', b"word ", size)
+                yield update(b'{"sessionUpdate":"agent_thought_chunk","content":%b}' % content)
             case "words":
                 yield chunk(b'{"type":"text","text":"w "}')
             case "image":
@@ -65,6 +69,31 @@ def lines(kind: str, count: int, size: int) -> Iterator[bytes]:
                 yield update(filled(b'{"sessionUpdate":"never_heard_of","x":"', b'"}', b"x", size))
             case "members":
                 yield update(filled(b'{"sessionUpdate":"tool_call",', b'"z":0}', b'"a":[],', size))
+            case "diff":
+                head = b'{"sessionUpdate":"tool_call","toolCallId":"d%b","title":"t","content":[' % name
+                diff = b'{"type":"diff","path":"/a","oldText":"","newText":"'
+                yield update(filled(head + diff, b'"}]}', rb"line\n", size))
+            case "commands":
+                command = b'{"name":"c","description":"d"},'
+                head = b'{"sessionUpdate":"available_commands_update","availableCommands":['
+                yield update(filled(head, b"{}]}", command, size))
+            case "options":
+                option = b'{"id":"o","name":"n","type":"boolean","currentValue":true},'
+                yield update(
+                    filled(
+                        b'{"sessionUpdate":"config_option_update","configOptions":[', b"{}]}", option, size
+                    )
+                )
+            case "mode":
+                yield update(
+                    filled(b'{"sessionUpdate":"current_mode_update","currentModeId":"', b'"}', b"m", size)
+                )
+            case "usage":
+                head = (
+                    b'{"sessionUpdate":"usage_update","used":%b,"size":9,"cost":{"amount":1,"currency":"'
+                    % name
+                )
+                yield update(filled(head, b'"}}', b"u", size))
             case "plan":
                 entry = b'{"content":"x","priority":"low","status":"pending"},'
                 yield update(filled(b'{"sessionUpdate":"plan","entries":[', b"{}]}", entry, size))
@@ -80,6 +109,22 @@ def lines(kind: str, count: int, size: int) -> Iterator[bytes]:
                     b'{"options":[{"optionId":"a","name":"a","kind":"allow_once"}],"toolCall":{"title":"'
                 )
                 yield filled(head + options, b'"}}}', b"p", size)
+            case "form":
+                head = (
+                    b'{"jsonrpc":"2.0","id":"f%b","method":"elicitation/create","params":{"sessionId":"s",'
+                    % name
+                )
+                schema = b'"mode":"form","message":"m","requestedSchema":{"type":"object","properties":{'
+                yield filled(
+                    head + schema, b'"z":{"type":"string"}}}}}', b'"a":{"type":"string","title":"t"},', size
+                )
+            case "question":
+                head = (
+                    b'{"jsonrpc":"2.0","id":"q%b","method":"elicitation/create","params":{"sessionId":"s",'
+                    % name
+                )
+                rest = b'","mode":"form","requestedSchema":{"type":"object","properties":{}}}}'
+                yield filled(head + b'"message":"', rest, b"q", size)
             case "asks":
                 head = b'{"jsonrpc":"2.0","id":"%b%b","method":"session/request_permission","params":'
                 options = (
@@ -107,11 +152,17 @@ def main() -> None:
                 respond(message["id"], {"sessionId": "s"})
             case "session/prompt":
                 kind, count, megabytes, *after = message["params"]["prompt"][-1]["text"].split()
+                size = round(float(megabytes) * MEGABYTE)
                 if after:
                     respond(message["id"], {"stopReason": "end_turn"})
-                for said in lines(kind, int(count), round(float(megabytes) * MEGABYTE)):
+                for said in lines(kind, int(count), size):
                     write(said)
-                if not after:
+                if kind == "stderr":
+                    for _ in range(int(count)):
+                        os.write(2, b"x" * size)
+                if kind == "stop":
+                    respond(message["id"], {"stopReason": "s" * size})
+                elif not after:
                     respond(message["id"], {"stopReason": "end_turn"})
 
 

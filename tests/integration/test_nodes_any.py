@@ -1,8 +1,11 @@
-"""Any node takes any request: gateways as processes on one PostgreSQL, each asked for what another has."""
+"""Any node takes any request: gateways as processes on one PostgreSQL, each asked for what another has. The
+clocks of their machines are an hour apart.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import json
 import pathlib
 import sys
@@ -13,12 +16,13 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from tests.nodes import LEASE_SECONDS, Nodes, running_nodes
+from tests.nodes import LEASE_SECONDS, Nodes, ahead, running_nodes
 from tests.shared import SHARED, ask, free_port, fresh_id
 from tests.streams import StreamReader, open_stream
 
 pytestmark = SHARED
 SERVED: Final = pathlib.Path(__file__).parent.parent / "served.py"
+HOUR_SECONDS: Final = 3600
 CONFIG: Final = f"""
 [server]
 ports_host = "none"
@@ -33,7 +37,12 @@ park_after_seconds = 0
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def nodes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Nodes]:
-    async with running_nodes(tmp_path_factory.mktemp("nodes"), 2, config=CONFIG) as running:
+    directory = tmp_path_factory.mktemp("nodes")
+    environ = ahead(directory, 1, seconds=HOUR_SECONDS)
+    async with running_nodes(directory, 2, config=CONFIG, environ=environ) as running:
+        async with running[1].http.get("/livez") as response:
+            there = email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp()
+        assert there - time.time() > HOUR_SECONDS - 60
         yield running
 
 

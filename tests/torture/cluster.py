@@ -4,7 +4,7 @@ that no worker is left.
 
 `python -m tests.torture.cluster --kills 100 --pauses 300` is the long form. With `--fence alone` nothing but
 the fence in the writes keeps gateways from the sessions of others, and with `--fence off` not even that: then
-the checkers must find something.
+the checkers must find something. `--rolling` is the campaign of orderly restarts instead (rolling.py).
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from tests.shared import crowding
 from tests.torture import unfenced
 from tests.torture.campaign import CONFIG, SETTLE_SECONDS, check_all, descendants, middle, worst
 from tests.torture.clients import Broken, Talker, World
+from tests.torture.rolling import roll
 
 PAUSE_SECONDS: Final = (0.1, 10.0)
 """How long a gateway stands still: many fall near the lease, as the logarithm is drawn evenly."""
@@ -256,7 +257,21 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3600, help="at most so long (3600)")
     parser.add_argument("--seed", type=int, default=1, help="of everything random (1)")
     parser.add_argument("--fence", choices=("alone", "off"), help="see tests/torture/unfenced.py")
+    parser.add_argument("--rolling", action="store_true", help="orderly restarts instead, behind a balancer")
+    parser.add_argument("--rounds", type=int, default=5, help="of those, of each gateway (5)")
+    parser.add_argument(
+        "--without-heirs",
+        action="store_true",
+        help="with --rolling, the proof that the counting sees something",
+    )
     options = parser.parse_args()
+    if options.rolling:
+        return roll(
+            nodes=options.nodes,
+            rounds=options.rounds,
+            talkers=options.sessions,
+            is_without_heirs=options.without_heirs,
+        )
     with tempfile.TemporaryDirectory(prefix="cluster-") as name:
         directory = pathlib.Path(name)
         directory.chmod(0o755)

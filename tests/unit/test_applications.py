@@ -4,11 +4,12 @@ names none of them.
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib.machinery
 import json
 import pathlib
 import re
 import sqlite3
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -215,11 +216,38 @@ def test_entry_points_name_those_that_come_along() -> None:
     assert declared == SHIPPED
 
 
+def test_entry_points_are_asked_for_only_if_there_may_be_others(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "meta_path", [importlib.machinery.PathFinder])
+    about = tmp_path / "x-1.0.dist-info"
+    about.mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "missing")])
+    for entries, may in (
+        (None, False),
+        ("[console_scripts]\nshop = x:y\n", False),
+        (
+            f"[{applications.GROUP}]\nshop = gateway.apps.shop.application:APPLICATION\n[other]\nx = y\n",
+            False,
+        ),
+        (f"[other]\nx = y\n[ {applications.GROUP} ]\nmine = x:y\n", True),
+    ):
+        if entries is not None:
+            (about / "entry_points.txt").write_text(entries)
+        assert applications._may_name_others() is may, entries
+    monkeypatch.setattr(sys, "path", [str(about / "entry_points.txt")])
+    assert applications._may_name_others()  # an archive
+
+
 def test_an_application_that_cannot_be_loaded_is_named_and_stops_no_other(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = importlib.metadata.EntryPoint("broken", "no_such_module:APPLICATION", applications.GROUP)
-    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [broken])
+    about = tmp_path / "packages" / "broken-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    entries = f"[console_scripts]\na = b:c\n\n[{applications.GROUP}]\nbroken = no_such_module:APPLICATION\n"
+    (about / "entry_points.txt").write_text(entries)
+    monkeypatch.syspath_prepend(about.parent)
     applications._found.cache_clear()
     try:
         assert sorted(names(Config())) == sorted(SHIPPED)

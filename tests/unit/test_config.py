@@ -384,6 +384,7 @@ def test_what_waits_for_a_restart() -> None:
         *("cluster.name", "cluster.url", "cluster.listen"),
         *("cluster.files", "cluster.files_max_bytes"),
         *("cluster.lease_seconds", "cluster.beat_seconds", "cluster.kill_seconds"),
+        "cluster.leave_seconds",
         *("auth.modes", "auth.secret_file", "auth.old_secret_files"),
         *("limits.events_per_session", "limits.event_bytes_per_session", "limits.session_memory_bytes"),
         *("limits.streams_per_owner", "limits.waiting_streams_per_owner"),

@@ -7,7 +7,16 @@ import asyncio
 import pytest
 
 from gateway.egress import pace
-from gateway.egress.pace import BURST_SECONDS, SHARE, SLICE_SECONDS, LoopShare
+from gateway.egress.pace import (
+    BURST_SECONDS,
+    CROWDED_BURST_SECONDS,
+    CROWDED_SECONDS,
+    CROWDED_SHARE,
+    SHARE,
+    SLICE_SECONDS,
+    Crowd,
+    LoopShare,
+)
 from tests.patience import soon, within
 
 
@@ -96,3 +105,26 @@ async def test_what_waits_when_the_worker_ends_is_let_go() -> None:
     world.share.close()
     await turn()
     assert world.went == []
+
+
+async def test_beside_others_a_worker_has_a_smaller_share_until_it_is_alone_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 9.0)
+    world, crowd = World(), Crowd()
+    one, other = (LoopShare(lambda: world.now, crowd=crowd) for _ in range(2))
+    await turn()
+    one._begin_turn()
+    assert not one.spend(BURST_SECONDS), "it is alone"
+    world.now += CROWDED_SECONDS / 2
+    other.spend(0)
+    world.now += 3_600
+    other.spend(0)
+    assert one.spend(2 * CROWDED_BURST_SECONDS), "beside another one it saved up no more"
+    world.now += 0.9 * CROWDED_BURST_SECONDS / CROWDED_SHARE
+    other.spend(0)
+    assert one.spend(0), "and gets it back slowly"
+    world.now += CROWDED_SECONDS
+    one.spend(0)
+    world.now += 1
+    assert not one.spend(BURST_SECONDS), "it is alone again"

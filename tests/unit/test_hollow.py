@@ -28,6 +28,27 @@ else:
     raise SystemExit("a name that there is not")
 """
 
+LATER = """
+import threading
+started = threading.Barrier(8)
+found = []
+def ask(name, attribute):
+    started.wait()
+    found.append(getattr(sys.modules[name], attribute))
+asked = [("zipfile", "ZipFile"), ("http.client", "HTTPConnection"), ("pickle", "dumps"), ("html", "escape")]
+asked *= 2
+threads = [threading.Thread(target=ask, args=one) for one in asked]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(found) == 8 and len(set(found)) == 4, found
+import http.client, urllib.request, csv, html.entities, webbrowser
+from zipfile import ZipFile, BadZipFile
+assert http.client.HTTPConnection in found and ZipFile in found and html.entities.html5 and webbrowser.open
+assert csv.writer and "__getattr__" not in vars(sys.modules["zipfile"])
+"""
+
 
 def python(code: str) -> str:
     """What a new interpreter prints."""
@@ -38,6 +59,15 @@ def test_a_gateway_starts_without_what_it_never_uses() -> None:
     loaded = set(python(LIGHT + "print(*sys.modules)").split())
     assert "gateway.server.server" in loaded
     assert not loaded & HEAVY
+
+
+def test_a_gateway_starts_without_what_libraries_import_and_do_not_use() -> None:
+    code = "print(*(name for name in hollow.HOLLOW if '__getattr__' not in vars(sys.modules[name])))"
+    assert python(LIGHT + code).split() == []
+
+
+def test_a_module_that_is_used_after_all_is_loaded_once_by_all_threads() -> None:
+    assert python(LIGHT + LATER) == ""
 
 
 def test_whoever_asks_for_more_of_a_package_gets_all_of_it() -> None:

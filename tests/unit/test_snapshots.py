@@ -16,10 +16,10 @@ from msgspec.structs import replace
 
 from gateway.config.files import FilesConfig
 from gateway.config.tables import WorkersConfig
-from gateway.files import putting_back, taking
+from gateway.files import blobs, putting_back, taking
 from gateway.files import scan as scanning
 from gateway.files.beneath import Folder, as_user
-from gateway.files.blobs import FolderBlobs
+from gateway.files.blobs import EACH_SYNCED, FolderBlobs
 from gateway.files.left_out import STAGING, LeftOut, rules_of
 from gateway.files.manifest import WORK, FilesManifest, packed, unpacked
 from gateway.files.putting_back import PutBack, PuttingBack
@@ -381,6 +381,44 @@ def test_halves_are_swept_and_a_damaged_content_is_said(place: Place) -> None:
     assert place.taker.newest(KEY) is None
     with pytest.raises(ValueError, match="no manifest"):
         unpacked(packed(FilesManifest(seq=1))[:-3])
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, EACH_SYNCED + 1])
+def test_a_manifest_has_its_name_after_all_that_it_needs_is_on_the_disk(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    folder = FolderBlobs(tmp_path / "snapshots")
+    folder.open()
+    synced, unsynced_at_rename = set[int](), list[set[int]]()
+    whole, sync, rename = blobs._sync_all, os.fsync, pathlib.Path.rename
+
+    def inodes() -> set[int]:
+        return {path.stat().st_ino for path in (tmp_path / "snapshots" / "k" / "blobs").rglob("*")}
+
+    def synced_all(path: pathlib.Path) -> None:
+        whole(path)
+        synced.update(one.stat().st_ino for one in path.rglob("*"))
+
+    def synced_one(descriptor: int) -> None:
+        sync(descriptor)
+        synced.add(os.fstat(descriptor).st_ino)
+
+    def renamed(path: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
+        if target.name == "16":
+            folders = {target.parent.parent.joinpath("blobs").stat().st_ino} if count else set[int]()
+            needed = inodes() | folders | {path.stat().st_ino}
+            unsynced_at_rename.append(needed - synced)
+            synced.clear()
+        return rename(path, target)
+
+    monkeypatch.setattr(blobs, "_sync_all", synced_all)
+    monkeypatch.setattr(os, "fsync", synced_one)
+    monkeypatch.setattr(pathlib.Path, "rename", renamed)
+    for number in range(count):
+        folder.put("k", [b"%d" % number])
+    folder.put_manifest("k", 16, b"manifest")
+    assert unsynced_at_rename == [set()]
+    assert (tmp_path / "snapshots" / "k" / "manifests").stat().st_ino in synced, "nor is its name lost"
 
 
 async def test_a_turn_waits_while_files_are_put_back() -> None:

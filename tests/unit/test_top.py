@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from gateway.cli.top import Sight, drawn
-from gateway.sights import Overview, TenantNumbers, WatchedSession, WatchedSessions
+from gateway.sights import NodeNumbers, Overview, TenantNumbers, WatchedSession, WatchedSessions
 
 KEY = "0123456789abcdef01234567"
 TENANT = TenantNumbers(
@@ -39,3 +40,20 @@ def test_no_row_is_broken_and_no_key_or_number_cut(width: int) -> None:
     assert "store 123 waiting" in "\n".join(lines)
     assert len([line for line in lines if "MB" in line and "gateway" not in line]) == 2
     assert lines[-1].startswith("… 1 more")
+
+
+def test_gateways_on_one_store_are_a_table() -> None:
+    node = NodeNumbers(
+        name="gw-0", version="0.8.0", url="http://10.0.0.5:8081", state="up", sessions=12, workers=3,
+        worker_limit=40, still_seconds=0.0, is_this=True,
+    )  # fmt: skip
+    other = msgspec.structs.replace(node, name="gw-1", state="silent", still_seconds=3.24, is_this=False)
+    nothing = WatchedSessions(sessions=[], total=0)
+    lines = drawn(Sight(msgspec.structs.replace(OVERVIEW, nodes=[node, other]), nothing), 80)
+    head, *rows = next(lines[at : at + 3] for at, line in enumerate(lines) if line.startswith("GATEWAY"))
+    assert head.split() == ["GATEWAY", "STATE", "SESSIONS", "WORKERS", "BEAT", "VERSION"]
+    assert [row.split() for row in rows] == [
+        ["gw-0", "*", "up", "12", "3/40", "0.0", "s", "0.8.0"],
+        ["gw-1", "silent", "12", "3/40", "3.2", "s", "0.8.0"],
+    ]
+    assert not any(line.startswith("GATEWAY") for line in drawn(Sight(OVERVIEW, nothing), 80))

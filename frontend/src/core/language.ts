@@ -6,7 +6,7 @@ export type Params = Record<string, string | number>;
 
 /**
  * `{name}` becomes the parameter; `{n|one:a file|other:# files}` the words for its number in this language
- * (`Intl.PluralRules`), in which `#` is the number as it is written there.
+ * (`Intl.PluralRules`), in which `#` is the number as it is written there; `0:` is for none of them.
  */
 export function filled(language: Language, words: string, params: Params): string {
   return words
@@ -14,7 +14,7 @@ export function filled(language: Language, words: string, params: Params): strin
       const number = Number(params[name]);
       if (params[name] === undefined || Number.isNaN(number)) return whole;
       const known = new Map(forms.split("|").map((form) => form.split(/:(.*)/s) as [string, string]));
-      const form = known.get(new Intl.PluralRules(language).select(number)) ?? known.get("other") ?? "#";
+      const form = known.get(number ? new Intl.PluralRules(language).select(number) : "0") ?? known.get("other") ?? "#";
       return form.replaceAll("#", number.toLocaleString(language));
     })
     .replace(/\{(\w+)\}/g, (whole, name: string) => String(params[name] ?? whole));

@@ -1177,6 +1177,24 @@ export interface TenantNumbers {
   tokens_per_minute: number;
 }
 
+/** One of the gateways that share a store, as its last beat said. */
+export interface NodeNumbers {
+  name: string;
+  version: string;
+  /** Where the others reach it. */
+  url: string;
+  /** up, draining, or silent: no beat of it was seen for a lease. */
+  state: string;
+  /** In its memory. */
+  sessions: number;
+  workers: number;
+  worker_limit: number;
+  /** For how long no beat of it was seen. */
+  still_seconds: number;
+  /** It is the one that answers. */
+  is_this: boolean;
+}
+
 /** The gateway at a glance. Rates and percentiles are of the last five minutes; null: nothing happened. */
 export interface Overview {
   version: string;
@@ -1205,6 +1223,8 @@ export interface Overview {
   loop_lag_p99_seconds: number | null;
   store_waiting: number;
   tenants: TenantNumbers[];
+  /** The gateways that share the store, by name; absent: this one has its own. All else here is of this gateway. */
+  nodes?: NodeNumbers[];
 }
 
 /** A session in memory, by its internal key; times are ISO 8601. */
@@ -1246,9 +1266,12 @@ export interface Acted {
   had_worker: boolean;
 }
 
-/** The gateway takes no new work, gives turns their grace, and ends. */
+/**
+ * The gateway takes no new work, gives turns their grace, and ends. `grace_seconds` is null if turns may go on to
+ * their end, because other gateways take the work.
+ */
 export interface DrainBegun {
-  grace_seconds: number;
+  grace_seconds: number | null;
 }
 
 /** A host that workers of an agent were refused in the last day. */

@@ -1,6 +1,7 @@
 import type { AlarmRow, GatewayHealth, Overview } from "../core/index.ts";
 import { language } from "../page/index.ts";
 import { ALARMS } from "./alarms.ts";
+import { nodeWords } from "./Nodes.tsx";
 import { moment, number, size, span, w, type Word } from "./words.ts";
 
 const CHECKS: Record<string, Word> = {
@@ -38,6 +39,11 @@ export function HealthLine({ health, overview }: { health: GatewayHealth; overvi
         <Fact word="rejectedLately" hint={named(health.rejections)}>
           {number(rejected)}
         </Fact>
+        {overview?.nodes && (
+          <Fact word="gateways" isBad={overview.nodes.some((one) => one.state === "silent")}>
+            {nodeWords(overview.nodes)}
+          </Fact>
+        )}
         <Fact word="version">{health.version}</Fact>
         <Fact word="uptime">{span(overview?.uptime_seconds ?? health.uptime_seconds)}</Fact>
       </dl>

@@ -9,6 +9,7 @@ import { Alarms, HealthLine } from "./Health.tsx";
 import type { Series } from "./history.ts";
 import { KeyTable } from "./Keys.tsx";
 import { Monitor } from "./monitor.ts";
+import { NodeTable } from "./Nodes.tsx";
 import { PeopleTable } from "./People.tsx";
 import { AuditLog, GatewayLog } from "./Records.tsx";
 import { SessionTable } from "./Sessions.tsx";
@@ -50,6 +51,7 @@ export function Operations() {
         )}
         {watch.health && <HealthLine health={watch.health} overview={overview} />}
         {watch.health && <Alarms rows={watch.health.alarms} />}
+        {overview?.nodes && <NodeTable rows={overview.nodes} />}
         {overview && <Figures overview={overview} />}
         {overview && <Charts series={watch.series} now={watch.now} />}
         {watch.isKnown && <Everything api={api} watch={watch} ask={ask} say={say} />}

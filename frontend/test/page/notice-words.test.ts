@@ -14,6 +14,22 @@ it("are said by their code, kind and numbers, in the plural of each language", (
   );
 });
 
+it("say of files that came from another gateway only what is the matter with them", () => {
+  const brought = (missing: number, lost: number, kind?: string) => ({
+    code: "files_brought",
+    values: { files: 7, missing, lost, ...(kind && { kind }) },
+  });
+  const begins = "This conversation goes on at another gateway, with the files of";
+  const ends = " Packages and caches that can be made again were left behind.";
+  expect(noticeWords(brought(0, 0), "en")).toBe(`${begins} its last snapshot.${ends}`);
+  expect(noticeWords(brought(1, 2, "older"), "en")).toBe(
+    `${begins} an earlier turn: those of the last one were not kept. One file was too large to be kept and is not among ` +
+      `them. 2 files were damaged where they were kept, and are lost.${ends}`,
+  );
+  expect(noticeWords(brought(0, 2), "he")).toContain("שני קבצים נפגמו");
+  expect(noticeWords(brought(0, 0), "he")).not.toContain("נפגמו");
+});
+
 it("that are not known, or have no values, keep the gateway's words", () => {
   expect(noticeWords({ code: "of_tomorrow", values: { n: 1 } }, "he")).toBeNull();
   expect(noticeWords({ code: "queue_held" }, "he")).toBeNull();

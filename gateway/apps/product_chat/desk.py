@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 from weakref import WeakValueDictionary
+
+import msgspec
+from msgspec import Struct
 
 from gateway.apps.product_chat import facts, words
 from gateway.apps.product_chat.briefing import Briefings
@@ -34,6 +37,13 @@ from gateway.extension import Account, Context, MemoryBuckets, Observer, Princip
 SUPPORT: Final = "support"
 AWAY_AGAIN_MILLISECONDS: Final = 12 * 3600 * 1000
 """A visitor is told so once a night."""
+
+
+class StaffNotice(Struct, frozen=True):
+    """What one gateway tells the others that it has told the staff."""
+
+    tenant: str
+    notice: dict[str, Any]
 
 
 class Desk(Observer):
@@ -288,7 +298,7 @@ class Desk(Observer):
         }
         match event.data:
             case facts.ChatPost(sender_type="customer") as post:
-                self.notices.put(
+                self._tell_staff(
                     tenant,
                     {
                         "type": "new_customer_message", **where, "customer_name": post.sender_name,
@@ -298,13 +308,23 @@ class Desk(Observer):
                 )  # fmt: skip
             case facts.ChatOpened() | facts.ChatStatus():
                 status = {"status": posting.status, "priority": posting.priority}
-                self.notices.put(
+                self._tell_staff(
                     tenant,
                     {
                         "type": "session_status", **where, **status, "assigned_to": posting.person,
                         "customer_name": posting.customer,
                     },
                 )  # fmt: skip
+
+    def _tell_staff(self, tenant: str, notice: dict[str, Any]) -> None:
+        """Tells those who watch the tenant, whichever gateway they watch at."""
+        self.notices.put(tenant, notice)
+        self._context.tell_others(msgspec.json.encode(StaffNotice(tenant, notice)))
+
+    def hear(self, said: bytes) -> None:
+        """Another gateway has told its staff something. Raises msgspec.DecodeError."""
+        told = msgspec.json.decode(said, type=StaffNotice)
+        self.notices.put(told.tenant, told.notice)
 
 
 def is_staff_of(principal: Principal, chat: ProductSession) -> bool:

@@ -63,6 +63,7 @@ def open_chats(context: Context) -> Faces:
         pages=PAGES,
         files={WIDGET: WIDGET_HEADERS},
         observers=(desk,),
+        hear=desk.hear,
         lifespan=lifespan,
     )
 

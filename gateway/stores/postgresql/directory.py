@@ -44,9 +44,15 @@ _HOLDER: Final = (
 )
 _HOLDERS: Final = (
     "SELECT w.owner, w.session_id, n.id, n.name, n.url FROM unnest($2::text[], $3::text[])"
-    " AS w (owner, session_id) JOIN LATERAL (SELECT node FROM sessions AS s WHERE s.owner = w.owner"
-    " AND (w.session_id = '' OR s.session_id = w.session_id) ORDER BY s.id DESC LIMIT 1) AS s ON true"
+    " AS w (owner, session_id) JOIN LATERAL (SELECT node FROM sessions AS s WHERE w.session_id <> ''"
+    " AND s.owner = w.owner AND s.session_id = w.session_id"
+    " UNION ALL (SELECT node FROM sessions AS s WHERE w.session_id = '' AND s.owner = w.owner"
+    " ORDER BY s.id DESC LIMIT 1)) AS s ON true"
     " JOIN nodes AS n ON n.id = s.node WHERE n.id <> $1"
+)
+_COUNT: Final = (
+    "SELECT count(*), count(*) FILTER (WHERE s.has_open_turn = 1) FROM sessions AS s"
+    " JOIN nodes AS n ON n.id = s.node WHERE n.id <> $1 AND "
 )
 GONE: Final = "This gateway has lost its place among those that share the store."
 
@@ -61,8 +67,10 @@ class PostgresqlDirectory:
         *,
         transact: Callable[[Callable[[Statements], Awaitable[Any]]], Awaitable[Any]],
         connect: Callable[[], Awaitable[Any]],
+        announce: Callable[[], None],
     ) -> None:
-        """`transact` commits after everything that was written before."""
+        """`transact` commits after everything that was written before; `announce` beats at once."""
+        self.announce = announce
         self._readers = readers
         self._claims = claims
         self._transact = transact
@@ -126,6 +134,11 @@ class PostgresqlDirectory:
         columns = [list(column) for column in zip(*names, strict=True)] or [[], []]
         rows = await self._readers.query(lambda c: c.fetch(_HOLDERS, self.node, *columns))
         return {(row[0], row[1]): NodePlace(*row[2:]) for row in map(tuple, rows)}
+
+    async def count_elsewhere(self, *, owner: str = "", tenant: str = "") -> tuple[int, int]:
+        whose = "s.owner = $2" if owner else "s.owner > $2 || '/' AND s.owner < $2 || '0'"
+        row = await self._readers.query(lambda c: c.fetchrow(_COUNT + whose, self.node, owner or tenant))
+        return row[0], row[1]
 
     async def has_key(self, key: str) -> bool:
         query = "SELECT EXISTS (SELECT FROM sessions WHERE key = $1 AND node = $2)"

@@ -73,12 +73,15 @@ _KEYS: Final = (
     " UNION SELECT session FROM file_holders WHERE starts_with(session, $1)"
 )
 _MISSING: Final = (
-    "SELECT wanted.digest FROM unnest($2::bytea[]) AS wanted (digest) WHERE NOT EXISTS"
-    " (SELECT FROM file_contents AS c WHERE c.session = $1 AND c.digest = wanted.digest AND c.is_last)"
+    "SELECT wanted.digest FROM unnest($2::bytea[]) AS wanted (digest) WHERE (SELECT true FROM file_contents"
+    " WHERE session = $1 AND digest = wanted.digest AND is_last LIMIT 1) IS NULL"
 )
+"""This and the next look up each digest in the index. A join may read everything that the session has, for
+each batch: statistics of a table that grew a moment ago say that it is small.
+"""
 _SMALL: Final = (
-    "SELECT c.digest, c.body FROM unnest($2::bytea[]) AS wanted (digest) JOIN file_contents AS c"
-    " ON c.session = $1 AND c.digest = wanted.digest WHERE c.part = 0 AND c.is_last"
+    "SELECT wanted.digest, c.body FROM unnest($2::bytea[]) AS wanted (digest), LATERAL (SELECT body"
+    " FROM file_contents WHERE session = $1 AND digest = wanted.digest AND part = 0 AND is_last LIMIT 1) AS c"
 )
 _PARTS: Final = (
     "SELECT digest, part, is_last, body FROM file_contents WHERE session = $1 AND digest = $2"
@@ -86,8 +89,8 @@ _PARTS: Final = (
 )
 _BYTES: Final = "SELECT coalesce(sum(octet_length(body)), 0)::bigint FROM file_contents WHERE session = $1"
 _BYTES_OF: Final = (
-    "SELECT coalesce(sum(octet_length(c.body)), 0)::bigint FROM file_contents AS c"
-    " JOIN unnest($2::bytea[]) AS wanted (digest) ON wanted.digest = c.digest WHERE c.session = $1"
+    "SELECT coalesce(sum((SELECT sum(octet_length(body)) FROM file_contents"
+    " WHERE session = $1 AND digest = wanted.digest)), 0)::bigint FROM unnest($2::bytea[]) AS wanted (digest)"
 )
 _MANIFESTS_BYTES: Final = (
     "SELECT coalesce(sum(octet_length(body)), 0)::bigint FROM file_manifests WHERE session = $1"
@@ -95,6 +98,10 @@ _MANIFESTS_BYTES: Final = (
 _GONE: Final = (
     "SELECT k.key FROM unnest($1::text[]) AS k (key)"
     " WHERE NOT EXISTS (SELECT FROM sessions WHERE sessions.key = k.key)"
+)
+_ABANDONED: Final = (
+    "SELECT session FROM file_holders WHERE NOT EXISTS"
+    " (SELECT FROM sessions WHERE sessions.key = file_holders.session) ORDER BY session LIMIT $1"
 )
 _ELSEWHERE: Final = "SELECT session FROM file_holders WHERE session = ANY($1::text[]) AND holder <> $2"
 
@@ -165,6 +172,9 @@ class PostgresqlFiles:
     async def remove(self, key: str) -> None:
         await self._write(_REMOVE, key)
 
+    async def abandoned(self, *, limit: int) -> list[str]:
+        return [row[0] for row in await self._rows(_ABANDONED, limit)]
+
     async def gone(self, keys: Sequence[str]) -> set[str]:
         return {row[0] for row in await self._rows(_GONE, list(keys))}
 
@@ -198,6 +208,8 @@ class PostgresqlFiles:
 
 
 async def forget_session(connection: Statements, key: str, owner: str) -> None:
-    """Deletes what is kept of the files of a session, with it."""
-    for table in ("file_contents", "file_manifests", "file_holders"):
+    """Deletes what is kept of the files of a session, with it. Its holder stays until its contents elsewhere
+    are removed, too: see `abandoned`.
+    """
+    for table in ("file_contents", "file_manifests"):
         await connection.execute(f"DELETE FROM {table} WHERE session = $1", key)  # noqa: S608 - names of the schema

@@ -115,6 +115,7 @@ class NodeLease:
         """When PostgreSQL last answered, or was last given up."""
         self._task: asyncio.Task[None] | None = None
         self._beating: asyncio.Task[bool] | None = None
+        self._soon = asyncio.Event()
 
     async def take(self) -> None:
         """Raises StoreFailed, with the name of the other gateway, if one has the database; and what the
@@ -175,11 +176,21 @@ class NodeLease:
         """Beats from now on."""
         self._task = asyncio.create_task(self._beat_for_ever(), name="postgresql beat")
 
+    def beat_soon(self) -> None:
+        """The next beat is due now: it has something to say."""
+        self._soon.set()
+
+    async def _pause(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._cluster.beat_seconds):
+                await self._soon.wait()
+        self._soon.clear()
+
     async def _beat_for_ever(self) -> None:
         is_there: bool | None = True
         self._heard_at = time.monotonic()
         while is_there is not False:
-            await asyncio.sleep(self._cluster.beat_seconds)
+            await self._pause()
             sent = time.monotonic()
             is_there = await self._answer()
             silence = time.monotonic() - self._heard_at

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from gateway.principal import VISITOR_MARK
@@ -50,14 +50,25 @@ _OF_NOBODY: Final = (
 )
 """Calls that no gateway which runs has in hand."""
 
+Transact = Callable[[Callable[[Statements], Awaitable[None]]], Awaitable[None]]
+
 
 class PostgresqlLedger:
     """`LedgerStore`."""
 
-    def __init__(self, database: PostgresqlDatabase, *, node: Callable[[], int] = lambda: 0) -> None:
-        """`node`: the id of this gateway's row, if there may be others; else 0."""
+    def __init__(
+        self,
+        database: PostgresqlDatabase,
+        *,
+        node: Callable[[], int] = lambda: 0,
+        transact: Transact | None = None,
+    ) -> None:
+        """`node`: the id of this gateway's row, if there may be others; else 0. `transact` commits facts of
+        the past also once this gateway has lost its place.
+        """
         self._database = database
         self._node = node
+        self._transact_past = transact or database.transact
 
     async def put(self, entries: Sequence[LedgerEntry]) -> None:
         async def act(connection: Statements) -> None:
@@ -68,7 +79,7 @@ class PostgresqlLedger:
                 if not isinstance(entry, LedgerCall) or await _take(connection, entry):
                     await connection.execute(_ADD, *sum_row(entry))
 
-        await self._database.transact(act)
+        await self._transact_past(act)
 
     async def in_flight(self) -> Sequence[LedgerCall]:
         return await self._many(f"WHERE status IS NULL{_OF_NOBODY} ORDER BY at")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from gateway.events.facts import LARGE_BYTES, Event
-from gateway.stores.compacting import READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
+from gateway.stores.compacting import READ_BYTES, READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
 from gateway.stores.database import Statements
 from gateway.stores.packing import Row, next_page, rows_of
 from gateway.stores.postgresql.claims import FENCE, HeldSessions
@@ -29,7 +29,9 @@ _READ_OF_KEY: Final = _READ.format(session="(SELECT id FROM sessions WHERE key =
 _PAGE: Final = (
     "SELECT seq, at, CASE WHEN length(body) > $3"
     " AND substr(body, 10, 10) NOT IN ('text_delta', 'thought_de') THEN NULL ELSE body END"
-    " FROM events WHERE session = $1 AND seq > $2 ORDER BY seq LIMIT $4"
+    " FROM (SELECT seq, at, body, sum(length(body)) OVER (ORDER BY seq) - length(body) AS before"
+    " FROM events WHERE session = $1 AND seq > $2 ORDER BY seq LIMIT $4) AS page"
+    " WHERE before < $5 ORDER BY seq"
 )
 """A page of rows, without the bodies of large ones that are no deltas: nothing of them is made small."""
 _COMPACTED: Final = f"SELECT id, compacted_seq FROM sessions WHERE key = $1 AND {FENCE}"  # noqa: S608 - literals
@@ -144,7 +146,7 @@ async def _replace(connection: Statements, session: int, old: list[int], new: Se
 async def _stored(connection: Statements, session: int, after: int) -> AsyncIterator[StoredRow]:
     """The rows of a log above a cursor, in order; those that were read may be changed meanwhile."""
     unpacking = Unpacking()
-    while rows := await connection.fetch(_PAGE, session, after, LARGE_BYTES, READ_ROWS):
+    while rows := await connection.fetch(_PAGE, session, after, LARGE_BYTES, READ_ROWS, READ_BYTES):
         for row in rows:
             yield unpacking.row(*row)
         after = rows[-1][0]

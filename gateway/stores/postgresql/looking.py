@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -78,6 +78,20 @@ async def fence(url: str, name: str) -> bool:
         found = [row for row in await nodes.rows_of(connection) if row.name == name]
         removed = [await nodes.bury(another, row.id) for row in found]
         return any(removed)
+
+
+async def drain(url: str, name: str, *, on_asked: Callable[[], None], waits: bool) -> bool:
+    """Asks a gateway to give its sessions to the others, and to end; `waits`: until it has left. False if
+    there is none of this name among several. Raises StoreFailed.
+    """
+    async with _connected(url) as connection:
+        node = await nodes.ask_to_drain(connection, name)
+        if node is None:
+            return False
+        on_asked()
+        while waits and any(row.id == node for row in await nodes.rows_of(connection)):
+            await asyncio.sleep(nodes.LOOK_SECONDS)
+        return True
 
 
 async def where(url: str, owner: str, session_id: str) -> SessionWhere | None:

@@ -37,15 +37,19 @@ MADE: Final = (
 )
 """A row, and the place of the number of its last commit."""
 _INSERT: Final = MADE.format(
-    insert="INSERT INTO nodes (name, place, has_lock, url, version, mark, schema, lease_seconds)"
-    " VALUES ($1, $2, false, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING"
+    insert="INSERT INTO nodes (name, place, has_lock, state, url, version, mark, schema, lease_seconds)"
+    " VALUES ($1, $2, false, 'starting', $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING"
 )
 _BEAT: Final = (
-    "WITH mine AS (UPDATE nodes SET beat = beat + 1, state = $2, sessions = $3, workers = $4,"  # noqa: S608 - literals
-    f" worker_limit = $5 WHERE id = $1 RETURNING id) SELECT {_COLUMNS},"
+    "WITH mine AS (UPDATE nodes SET beat = beat + 1, sessions = $3, workers = $4, worker_limit = $5,"  # noqa: S608 - literals
+    " state = CASE state WHEN 'draining' THEN state ELSE $2 END"
+    f" WHERE id = $1 RETURNING id) SELECT {_COLUMNS},"
     " (SELECT number FROM commits WHERE node = $1) AS number,"
+    " (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS at_ms,"
     " (SELECT changes FROM cluster) AS changes, EXISTS (SELECT FROM mine) AS is_mine FROM nodes ORDER BY name"
 )
+"""Who is asked to drain, by an operator in the database (`ask_to_drain`), does not take that back."""
+_ASK_TO_DRAIN: Final = "UPDATE nodes SET state = 'draining' WHERE name = $1 AND name <> $2 RETURNING id"
 _DELETE: Final = "DELETE FROM nodes WHERE id = $1 AND ($2::bigint IS NULL OR beat = $2)"
 _END_THOSE_BEFORE: Final = "SELECT pg_terminate_backend(pid) FROM unnest(pg_blocking_pids($1)) AS b (pid)"
 
@@ -91,6 +95,14 @@ async def bury(connect: Callable[[], Awaitable[Any]], node: int, *, beat: int | 
         return changed(deleting.result()) > 0
     finally:
         connection.terminate()
+
+
+async def ask_to_drain(connection: Any, name: str) -> int | None:
+    """Has the gateway of this name give its sessions to the others, and end, as soon as it beats; the id of
+    its row. None: there is no such row of one of several.
+    """
+    found = await connection.fetchval(_ASK_TO_DRAIN, name, ALONE)
+    return None if found is None else int(found)
 
 
 class SeveralNodes:
@@ -149,7 +161,7 @@ class SeveralNodes:
         rows = await connection.fetch(_BEAT, node, load.state, load.sessions, load.workers, load.worker_limit)
         if not rows or not rows[0]["is_mine"]:
             return None
-        self._on_seen(NodesSeen(node, tuple(map(node_of, rows)), rows[0]["changes"]))
+        self._on_seen(NodesSeen(node, tuple(map(node_of, rows)), rows[0]["changes"], rows[0]["at_ms"]))
         return (rows[0]["number"],)
 
 

@@ -145,11 +145,12 @@ class PostgresqlSessions:
         return await self._many("WHERE owner = $1 ORDER BY last_active_at DESC, key LIMIT $2", owner, limit)
 
     async def of_all(self, *, tenant: str | None, limit: int) -> Sequence[SessionRecord]:
+        latest = "ORDER BY last_active_at DESC, key LIMIT"
+        if tenant is None:
+            return await self._many(f"{latest} $1", limit)
+        # 0 is the character after /: what lies between is found by an index
         return await self._many(
-            "WHERE $1::text IS NULL OR starts_with(owner, $1 || '/')"
-            " ORDER BY last_active_at DESC, key LIMIT $2",
-            tenant,
-            limit,
+            f"WHERE owner > $1::text || '/' AND owner < $1::text || '0' {latest} $2", tenant, limit
         )
 
     async def expired(self, now: int, *, limit: int) -> Sequence[SessionRecord]:

@@ -92,7 +92,11 @@ class PostgresqlStore:
             None
             if is_alone
             else PostgresqlDirectory(
-                self._readers, self.claims, transact=self.transact, connect=self._connected
+                self._readers,
+                self.claims,
+                transact=self.transact,
+                connect=self._connected,
+                announce=self._beat_soon,
             )
         )
         self._writer: PostgresqlWriter | None = None
@@ -117,7 +121,9 @@ class PostgresqlStore:
         self.tenants = PostgresqlTenants(self)
         self.usage = PostgresqlUsage(self)
         self.options = options.PostgresqlOptions(self)
-        self.ledger = ledger.PostgresqlLedger(self, node=(lambda: 0) if is_alone else self._node)
+        self.ledger = ledger.PostgresqlLedger(
+            self, node=(lambda: 0) if is_alone else self._node, transact=self._transact_past
+        )
         self.sequences = PostgresqlSequences(self)
         self.changes = PostgresqlChanges(self)
         self.signing = PostgresqlSigning(self, node=self._node)
@@ -173,6 +179,10 @@ class PostgresqlStore:
             beat_seconds=cluster.beat_seconds,
         )
         return SeveralNodes(newcomer, connect=self._connected, load=self._load, on_seen=self._on_seen)
+
+    def _beat_soon(self) -> None:
+        if self._lease is not None:
+            self._lease.beat_soon()
 
     async def _open(self, *, keeps: bool) -> None:
         self._keeps = keeps
@@ -242,6 +252,18 @@ class PostgresqlStore:
             raise StoreFailed("The store is closed.")
         result: T = await self._writer.call(act, is_long=is_long)
         return result
+
+    async def _transact_past(self, act: Callable[[Statements], Awaitable[T]]) -> T:
+        """Runs `act`, which puts down what has happened: that is true whoever has this one's place now, so it
+        is committed also once that is lost.
+        """
+        try:
+            return await self.transact(act)
+        except StoreFailed:
+            if self._writer is None or not self._writer.has_lost_place:
+                raise
+        await self._readers.query(lambda c: c.fetchval("SELECT 1"))  # lets go of connections that are dead
+        return await self._readers.transact(act)
 
     async def size_bytes(self) -> int:
         query = "SELECT pg_database_size(current_database())"

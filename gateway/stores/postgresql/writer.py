@@ -144,6 +144,11 @@ class PostgresqlWriter:
         """How many events and calls wait, those that were refused and are tried again among them."""
         return self._grouping.backlog()
 
+    @property
+    def has_lost_place(self) -> bool:
+        """Whether another gateway has this one's place: nothing that was not acknowledged is under way."""
+        return self._end is not None and self._end.message == LOST
+
     def heal(self) -> None:
         """PostgreSQL lacks what was committed, as somebody else found out."""
         self._is_behind = True

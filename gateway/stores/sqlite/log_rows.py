@@ -14,11 +14,12 @@ from __future__ import annotations
 import contextlib
 import heapq
 import sqlite3
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 from gateway.events.facts import LARGE_BYTES, Event
-from gateway.stores.compacting import READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
+from gateway.stores.compacting import READ_BYTES, READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
 from gateway.stores.packing import Row, next_page, rows_of
 from gateway.stores.sessions import FORK_BYTES, FORK_EVENTS, Forking
 
@@ -40,10 +41,10 @@ _PAGE: Final = (
     "SELECT seq, at, iif(length(body) > ?3 AND substr(body, 10, 10) NOT IN (?4, ?5), NULL, body)"
     " FROM events WHERE session = ?1 AND seq > ?2 ORDER BY seq LIMIT ?6"
 )
+"""A page of rows, without the bodies of large ones that are no deltas: nothing of them is made small."""
 _LARGE_ONES: Final = "SELECT seq FROM large WHERE session = ? AND seq > ? ORDER BY seq"
 _DELTAS: Final = (b"text_delta", b"thought_delta"[:10])
 """What follows `{"type":"` in the body of a delta, up to the tenth byte."""
-"""A page of rows, without the bodies of large ones that are no deltas: nothing of them is made small."""
 _LAST: Final = (
     "SELECT max(coalesce((SELECT max(seq) FROM events WHERE session = ?1), 0),"
     " coalesce((SELECT max(seq) FROM tail WHERE session = ?1), 0),"
@@ -237,7 +238,21 @@ def _stored(connection: sqlite3.Connection, session: int, after: int) -> Iterato
 
 def _rows(connection: sqlite3.Connection, session: int, after: int) -> Iterator[StoredRow]:
     unpacking = Unpacking()
-    while rows := connection.execute(_PAGE, (session, after, LARGE_BYTES, *_DELTAS, READ_ROWS)).fetchall():
-        for row in rows:
-            yield unpacking.row(*row)
+    while rows := _page(connection, session, after):
         after = rows[-1][0]
+        while rows:
+            yield unpacking.row(*rows.popleft())
+
+
+def _page(connection: sqlite3.Connection, session: int, after: int) -> deque[tuple[int, int, bytes | None]]:
+    """The next rows: as many as are in memory at a time."""
+    rows: deque[tuple[int, int, bytes | None]] = deque()
+    size = 0
+    found = connection.execute(_PAGE, (session, after, LARGE_BYTES, *_DELTAS, READ_ROWS))
+    with contextlib.closing(found):
+        for row in found:
+            rows.append(row)
+            size += len(row[2] or b"")
+            if size >= READ_BYTES:
+                break
+    return rows

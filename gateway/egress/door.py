@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, cast
 
 from gateway.config.hosts import plain_host
 from gateway.egress.admission import Admission, Admitted, NotAdmitted
+from gateway.egress.bulk import Bulk, Lane
 from gateway.egress.front import OWN_HOSTS, DoorTimes, Front, TunnelRequest
 from gateway.egress.hello import NotTls, is_tls
 from gateway.egress.names import Names, NameServer
@@ -81,7 +82,9 @@ class WorkerDoor:
         times: DoorTimes | None = None,
         on_connection: Callable[[DoorName], None] = lambda _door: None,
         crowd: Crowd | None = None,
+        bulk: Bulk | None = None,
     ) -> None:
+        """`crowd` and `bulk` are those of all doors of a gateway."""
         self._on_connection = on_connection
         self.account = account
         self._sockets = sockets
@@ -96,6 +99,7 @@ class WorkerDoor:
         """Without a request, the longest first."""
         self._bytes = 0
         self._share = LoopShare(crowd=crowd)
+        self._lane = Lane(bulk or Bulk(), self._share)
         self._stalled = Stalled()
         self._names = Names()
         self._name_server = NameServer(
@@ -407,7 +411,7 @@ class WorkerDoor:
             await self._join(client, upstream, found)
 
     async def _join(self, client: socket.socket, upstream: socket.socket, found: Admitted) -> None:
-        splice = Splice(self._admission, share=self._share, stalled=self._stalled)
+        splice = Splice(self._admission, share=self._share, stalled=self._stalled, lane=self._lane)
         await splice.run(client, upstream)
         if splice.is_spent:
             self._admission.refuse(found.host, found.port, "limit")
@@ -445,7 +449,7 @@ class DoorKeeper:
         `on_connection` hears of each connection.
         """
         self._on_connection = on_connection
-        self._crowd = Crowd()
+        self._crowd, self._bulk = Crowd(), Bulk()
         self._routes = routes
         self._connections = connections
         self._interceptors = interceptors
@@ -470,4 +474,5 @@ class DoorKeeper:
             connections=self._connections(),
             on_connection=self._on_connection,
             crowd=self._crowd,
+            bulk=self._bulk,
         )

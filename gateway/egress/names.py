@@ -19,7 +19,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import Final
 
-from gateway.egress.pace import NAME_SECONDS, LoopShare
+from gateway.egress.pace import NAME_SECONDS, READ_SECONDS, LoopShare
 
 NAMES: Final = 4096
 """Of one worker: a build that fetches from everywhere asks for some hundreds."""
@@ -147,7 +147,7 @@ class NameServer:
         self._loop.remove_reader(self._door.fileno())
 
     def _read(self) -> None:
-        if self._share.spend(self._answer_some() * NAME_SECONDS):
+        if self._share.spend(READ_SECONDS + self._answer_some() * NAME_SECONDS):
             self._loop.remove_reader(self._door.fileno())
             self._share.take_turn(self._go_on)
 

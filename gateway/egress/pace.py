@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 SHARE: Final = 0.2
-"""Of one second. At a high rate this is about 120 MB a second, 500 connections or 5,000 look-ups."""
+"""Of one second. At a high rate this is about 120 MB a second, 500 connections or 3,000 look-ups."""
 BURST_SECONDS: Final = 0.1
 """How far it may run ahead of its share: what comes at once does not feel it."""
 CROWDED_SHARE: Final = 0.1
@@ -111,6 +111,10 @@ class LoopShare:
             self.take_turn(lambda: None if turn.done() else turn.set_result(None))
             await turn
 
+    def is_crowded(self, now: float) -> bool:
+        """Notes that the worker uses its doors; whether another one does, too."""
+        return self._crowd.note(id(self), now)
+
     def close(self) -> None:
         """Nobody waits any more."""
         self._waiting.clear()
@@ -122,7 +126,7 @@ class LoopShare:
         now = self._monotonic()
         self._left += (now - self._at) * self._rate
         self._at = now
-        is_crowded = self._crowd.note(id(self), now)
+        is_crowded = self.is_crowded(now)
         self._rate = CROWDED_SHARE if is_crowded else SHARE
         self._left = min(CROWDED_BURST_SECONDS if is_crowded else BURST_SECONDS, self._left) - seconds
 
@@ -147,7 +151,7 @@ class LoopShare:
             self._waiting.popleft()()
         self._next = None
         if self._waiting:
-            rest = min(REST_SECONDS, late * (1 / self._rate - 1))
+            rest = min(REST_SECONDS, late * (1 / SHARE - 1))
             self._plan(max(0.0, -self._left / self._rate, rest))
 
 

@@ -19,10 +19,12 @@ from typing import Final, Protocol
 
 from gateway.config.hosts import is_address
 from gateway.egress.admission import Admission, Admitted
+from gateway.egress.bulk import HALF_CLOSED_SECONDS, Lane, Transfer
 from gateway.egress.hello import HELLO_BYTES, server_name
 from gateway.egress.lookup import LookupFailed, system_lookup
 from gateway.egress.pace import UNSENT_BYTES, Drain, LoopShare, Stalled, Tap
 from gateway.workers.waiting import until_writable
+from worker.spec import MIB
 
 DIAL_SECONDS: Final = 10.0
 """For all addresses of a host together."""
@@ -30,8 +32,12 @@ ADDRESS_SECONDS: Final = 4.0
 """For one, so that the next is tried while the caller still waits."""
 REPORTED_BYTES: Final = 256 * 1024
 """What passes is counted in pieces of that size, and at the end."""
-HALF_CLOSED_SECONDS: Final = 60.0
-"""When one end has said its last, the other may go on so long without a byte."""
+BULK_BYTES: Final = 4 * MIB
+"""So much within `BULK_SECONDS`, and the connection is a large transfer (`egress.bulk`)."""
+BULK_SECONDS: Final = 1.0
+BULK_LOOKS: Final = 10
+"""How often it is looked whether all that was read is sent, before it becomes one; else it stays as it is."""
+BULK_LOOK_SECONDS: Final = 0.005
 PROXY_HEAD_BYTES: Final = 8 * 1024
 ACCESS_DENIED: Final = bytes((21, 3, 3, 0, 2, 2, 49))
 """A fatal alert of TLS: "access denied" (RFC 8446, 6.2)."""
@@ -335,6 +341,11 @@ class End(asyncio.Protocol):
             self.transport.abort()
 
     @property
+    def unsent(self) -> int:
+        """Bytes that it has not sent yet."""
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+
+    @property
     def has_ended(self) -> bool:
         """Whether it said its last, or is being closed."""
         return self._has_ended or (self.transport is not None and self.transport.is_closing())
@@ -343,30 +354,136 @@ class End(asyncio.Protocol):
 class Splice:
     """A worker's connection and the one that the gateway made for it."""
 
-    def __init__(self, admission: Admission, *, share: LoopShare, stalled: Stalled) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        *,
+        share: LoopShare,
+        stalled: Stalled,
+        lane: Lane | None = None,
+    ) -> None:
+        """Without a lane, all of it passes through the loop."""
         self._loop = asyncio.get_running_loop()
         self._tally = TransferCount(admission, on_spent=self._spend)
-        self._open = 2
-        self._lost: asyncio.Future[None] = self._loop.create_future()
+        self._share, self._stalled = share, stalled
+        self._lane = lane
+        self._abort: Callable[[], None] = lambda: None
         self.is_spent = False
         """Whether it was cut because of what its session may transfer."""
-        self.client = End(self._tally.sent, self._lose, share=share, stalled=stalled)
-        self.upstream = End(self._tally.received, self._lose, share=share, stalled=stalled)
-        self.client.other, self.upstream.other = self.upstream, self.client
 
     async def run(self, client: socket.socket, upstream: socket.socket) -> None:
         """Until both are lost. Raises OSError."""
+        with contextlib.ExitStack() as taken:
+            while (large := await self._pass_on(client, upstream)) is not None and self._lane is not None:
+                taken.close()
+                client, upstream = map(taken.enter_context, large)
+                if not await self._pass_much(client, upstream, self._lane):
+                    return
+
+    async def _pass_on(
+        self, client: socket.socket, upstream: socket.socket
+    ) -> tuple[socket.socket, socket.socket] | None:
+        """Through the loop, until both are lost, or they become a large transfer."""
+        joint = _Joint(self._tally, share=self._share, stalled=self._stalled, can_be_large=self._has_room)
+        self._abort = joint.abort
         try:
-            self.client.begin(client, upstream)
-            await self._loop.connect_accepted_socket(lambda: self.upstream, upstream)
-            await self._loop.connect_accepted_socket(lambda: self.client, client)
-            while not self._lost.done():
-                await asyncio.wait([self._lost], timeout=HALF_CLOSED_SECONDS)
-                self._cut_if_forgotten()
+            return await joint.run(client, upstream)
         finally:
-            self.client.abort()
-            self.upstream.abort()
+            joint.abort()
             self._tally.report()
+
+    def _has_room(self) -> bool:
+        return self._lane is not None and self._lane.has_room
+
+    async def _pass_much(self, client: socket.socket, upstream: socket.socket, lane: Lane) -> bool:
+        """Past the loop; whether they are to go on there, because less passes now."""
+        transfer = Transfer(client, upstream, lane=lane, on_passed=lambda: count())
+
+        def count() -> None:
+            sent, received = transfer.count()
+            self._tally.sent(sent)
+            self._tally.received(received)
+
+        self._abort = lambda: lane.bulk.abort(transfer)
+        try:
+            return await lane.bulk.run(transfer) and not self.is_spent
+        finally:
+            count()
+            self._tally.report()
+
+    def _spend(self) -> None:
+        if not self.is_spent:
+            self.is_spent = True
+            self._abort()
+
+
+class _Joint:
+    """Two ends that are joined in the loop."""
+
+    def __init__(
+        self, tally: TransferCount, *, share: LoopShare, stalled: Stalled, can_be_large: Callable[[], bool]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._tally = tally
+        self._can_be_large = can_be_large
+        self._open = 2
+        self._recent, self._since = 0, self._loop.time()
+        self._changed: asyncio.Future[None] = self._loop.create_future()
+        """Done if both are lost, or much passes."""
+        self.client = End(self._sent, self._lose, share=share, stalled=stalled)
+        self.upstream = End(self._received, self._lose, share=share, stalled=stalled)
+        self.client.other, self.upstream.other = self.upstream, self.client
+
+    async def run(
+        self, client: socket.socket, upstream: socket.socket
+    ) -> tuple[socket.socket, socket.socket] | None:
+        """Until both are lost, or with other sockets of the same connections, which the loop does not know.
+        Raises OSError.
+        """
+        self.client.begin(client, upstream)
+        await self._loop.connect_accepted_socket(lambda: self.upstream, upstream)
+        await self._loop.connect_accepted_socket(lambda: self.client, client)
+        while self._open:
+            await asyncio.wait([self._changed], timeout=HALF_CLOSED_SECONDS)
+            if not self._changed.done():
+                self._cut_if_forgotten()
+            elif self._open:
+                self._changed = self._loop.create_future()
+                if await self._stands_still():
+                    return client.dup(), upstream.dup()
+        return None
+
+    async def _stands_still(self) -> bool:
+        """Reads nothing more, and waits a moment until all that was read is sent. Else it goes on."""
+        ends = (self.client, self.upstream)
+        for end in ends:
+            end.tap.hold("large")
+        for _ in range(BULK_LOOKS):
+            if self._open < len(ends) or any(end.has_ended for end in ends):
+                break
+            if not any(end.unsent for end in ends):
+                return True
+            await asyncio.sleep(BULK_LOOK_SECONDS)
+        for end in ends:
+            end.tap.release("large")
+        return False
+
+    def _sent(self, size: int) -> None:
+        self._passed(size)
+        self._tally.sent(size)
+
+    def _received(self, size: int) -> None:
+        self._passed(size)
+        self._tally.received(size)
+
+    def _passed(self, size: int) -> None:
+        self._recent += size
+        if self._recent >= BULK_BYTES:
+            now = self._loop.time()
+            is_large = now - self._since <= BULK_SECONDS and self._can_be_large()
+            self._recent, self._since = 0, now
+            if is_large and not self._changed.done():
+                self._changed.set_result(None)
 
     def _cut_if_forgotten(self) -> None:
         """One end has said its last long ago, and the other says nothing."""
@@ -377,13 +494,12 @@ class Splice:
         for end in ends:
             end.has_moved = False
 
-    def _spend(self) -> None:
-        if not self.is_spent:
-            self.is_spent = True
-            self.client.abort()
-            self.upstream.abort()
+    def abort(self) -> None:
+        """Ends both, and what was not sent is lost."""
+        self.client.abort()
+        self.upstream.abort()
 
     def _lose(self) -> None:
         self._open -= 1
-        if not self._open and not self._lost.done():
-            self._lost.set_result(None)
+        if not self._open and not self._changed.done():
+            self._changed.set_result(None)

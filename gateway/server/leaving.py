@@ -17,7 +17,7 @@ from gateway.config.tables import Config
 from gateway.events.lifecycle import CloseReason
 from gateway.server.systemd import notify
 from gateway.sessions.departure import Departure
-from gateway.sessions.manager import SessionManager
+from gateway.sessions.manager import SessionKey, SessionManager
 from gateway.sessions.membership import Membership
 from gateway.sessions.opening import Sessions
 from gateway.sessions.services import Services
@@ -64,7 +64,13 @@ async def leave(gateway: Leaving, hurrying: asyncio.Event) -> bool:
     kept = manager.names()
     log.info("draining: the other gateways go on with the %d sessions that are here", len(kept))
     await gateway.sessions.rest()
-    handing = asyncio.create_task(hand_over(manager, kept, manager.wake_readers_of), name="handing over")
+
+    def left(name: SessionKey, was_read: bool) -> None:
+        manager.wake_readers_of(name)
+        if was_read and manager.telling is not None and not departure.is_alone:
+            manager.telling.left(departure.heir(*name), *name)
+
+    handing = asyncio.create_task(hand_over(manager, kept, left), name="handing over")
     try:
         await _until_left(gateway, departure, handing, hurrying)
     finally:

@@ -125,7 +125,7 @@ class SuccessionDoor:
         channel.say(Kept([HandedSession(*name) for name in kept]))
         log.info("process %d takes over; %d sessions are still here", take.pid, len(kept))
         handing = asyncio.create_task(
-            hand_over(giving.manager, kept, lambda name: channel.say(Left(HandedSession(*name)))),
+            hand_over(giving.manager, kept, lambda name, _: channel.say(Left(HandedSession(*name)))),
             name="handing over",
         )
         ending = asyncio.create_task(channel.hear(Left), name="successor's end")

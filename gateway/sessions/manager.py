@@ -771,6 +771,11 @@ class SessionManager:
             session.note_aside(fact)
         return True
 
+    async def take(self, owner: str, session_id: str) -> None:
+        """Brings a session into memory that another gateway has let go of, if nobody has it yet."""
+        with contextlib.suppress(GatewayError):  # then whoever is asked for it next takes it
+            await self.find(owner, session_id)
+
     # -- ending -----------------------------------------------------------------------------------------
 
     async def _host(self, session: Session) -> None:

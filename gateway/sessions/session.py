@@ -157,6 +157,8 @@ class Session:
         """What its user reads if its own task failed."""
         self._is_loaded = False
         self._is_leaving = False
+        self.was_read = False
+        """Whether somebody read it when it was asked to leave."""
         self._encoded = Encoded(self.fold)
 
     # -- what it is -----------------------------------------------------------------------------------------
@@ -318,7 +320,9 @@ class Session:
         """
         self._is_leaving = True
         is_receiving = self._services.uploads.are_under_way(self.record.key)
-        if not self.is_busy and not is_receiving and self.idle_seconds >= quiet_seconds:
+        is_idle = not self.is_busy and not self.is_ending and not is_receiving
+        if is_idle and self.idle_seconds >= quiet_seconds:
+            self.was_read = self.log.is_waited_for
             self._seat.ask_to_close(CloseReason.IDLE)
 
     def fence(self) -> None:

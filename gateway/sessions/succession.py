@@ -111,10 +111,10 @@ class Succession:
 
 
 async def hand_over(
-    manager: SessionManager, kept: set[SessionKey], left: Callable[[SessionKey], None]
+    manager: SessionManager, kept: set[SessionKey], left: Callable[[SessionKey, bool], None]
 ) -> None:
     """Lets go of every session that does nothing, and of the others when they have done what they do; `left`
-    hears of each of `kept`, which is empty when this returns.
+    hears of each of `kept`, which is empty when this returns, and whether somebody read it.
     """
     woken, watched = asyncio.Event(), set[Session]()
     while True:
@@ -123,9 +123,10 @@ async def hand_over(
                 watched.add(session)
                 session.left.add_done_callback(lambda _: woken.set())
             session.leave(quiet_seconds=QUIET_SECONDS)
+        read = {(each.record.owner, each.session_id) for each in watched if each.was_read}
         for name in kept - manager.names():
             kept.discard(name)
-            left(name)
+            left(name, name in read)
         if not kept:
             return
         with contextlib.suppress(TimeoutError):

@@ -1,5 +1,6 @@
 """What a gateway tells the others that no log says: a fact that was noted beside a session which another one
-has in memory; that a person who signed in has what a visitor had; and what an application has for its like.
+has in memory; that a person who signed in has what a visitor had; who gets a session of one that is drained;
+and what an application has for its like.
 
 Guarantees: who notes a fact waits for nothing; facts about one session arrive in their order, each at most
 once; how much waits is bounded. What can be told to nobody is dropped and counted: what it said is in the
@@ -72,7 +73,15 @@ class Word(Struct, frozen=True, tag="word"):
     said: Raw
 
 
-NodeMessage = Aside | OwnerMoved | Word
+class LetGo(Struct, frozen=True, tag="left"):
+    """A gateway that is drained has let go of a session that somebody reads: who is told goes on with it."""
+
+    mark: str
+    owner: str
+    session_id: str
+
+
+NodeMessage = Aside | OwnerMoved | Word | LetGo
 _decode: Final = msgspec.json.Decoder(NodeMessage).decode
 _encode: Final = msgspec.json.Encoder().encode
 Tell = Callable[[NodePlace, bytes], Awaitable[bool]]
@@ -92,6 +101,9 @@ class Listening(Protocol):
         self, giver: str, taker: str, sessions: Mapping[str, str], *, keeps_shares: bool
     ) -> None:
         """Another gateway has given all that one owner had to another one."""
+
+    async def take(self, owner: str, session_id: str) -> None:
+        """Brings a session into memory that another gateway has let go of, if nobody has it yet."""
 
 
 class Telling:
@@ -208,6 +220,13 @@ class Telling:
             return
         self._tell_all(Word(_mark(), application, Raw(said)), "word")
 
+    def left(self, place: NodePlace, owner: str, session_id: str) -> None:
+        """Tells a gateway that it gets a session of this one; without that, whoever is asked for it does."""
+        if len(self._tasks) >= WAITING:
+            self._count("left", "dropped")
+            return
+        self._begin(self._tell_one(place, _encode(LetGo(_mark(), owner, session_id)), "left"))
+
     def _tell_all(self, message: NodeMessage, what: str) -> list[asyncio.Task[None]]:
         body = _encode(message)
         return [self._begin(self._tell_one(place, body, what)) for place in self._others()]
@@ -255,6 +274,8 @@ class Telling:
                 await self._sessions.moved_elsewhere(
                     message.giver, message.taker, message.sessions, keeps_shares=message.keeps_shares
                 )
+            case LetGo():
+                await self._sessions.take(message.owner, message.session_id)
             case Word() if (hear := self.words.get(message.application)) is not None:
                 try:
                     hear(bytes(message.said))

@@ -256,7 +256,7 @@ class Metrics:
             "forward_failures", "Times that another gateway could not answer what was passed on.", ("reason",)
         )
         self.told = counter("told", "What other gateways were told, by what came of it.", ("what", "outcome"))
-        for what in ("fact", "moved", "word"):
+        for what in ("fact", "moved", "left", "word"):
             for outcome in ("told", "nobody", "dropped"):
                 self.told.labels(what, outcome)
         self.claims = counter("claims", "Sessions that this gateway took, of several.", ("why",))

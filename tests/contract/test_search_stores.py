@@ -22,6 +22,7 @@ from gateway.stores.postgresql import search as postgresql_search
 from gateway.stores.search import Match, Matches, SearchPlace, words_of
 from gateway.stores.sessions import Forking
 from gateway.stores.sqlite import search
+from gateway.stores.sqlite.store import SqliteStore
 from tests.contract.engines import ENGINES, Collector, filled, record, tombstone
 from tests.patience import within
 
@@ -420,3 +421,24 @@ async def test_on_postgresql_a_text_behind_which_nothing_was_said_is_no_work_for
 
         monkeypatch.setattr(store.search, "read", read)
         assert await search_all(store, "thread") == []
+
+
+async def test_what_sqlite_keeps_of_long_logs_is_given_back(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "PAGES_KEPT", 2)
+    store = ENGINES["sqlite"].made(tmp_path)
+    await store.open()
+    try:
+        assert isinstance(store, SqliteStore)
+        assert store._reader is not None
+        asked: list[str] = []
+        store._reader.set_trace_callback(asked.append)
+        await said(store, "short", *turn(1, "hello"))
+        await indexed(store)
+        assert not [query for query in asked if "shrink_memory" in query]
+        await said(store, "long", *turn(1, "hello", *["word " * 20_000] * 4))
+        await indexed(store)
+        assert len([query for query in asked if "shrink_memory" in query]) == 1
+    finally:
+        await store.close()

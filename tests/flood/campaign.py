@@ -1,23 +1,27 @@
 """One worker floods its doors; what its neighbours feel of that, and whether anything is lost or left.
 
-Windows take turns, so that a busy machine is as busy in each of them: a neighbour alone; beside a flood
-through the doors of another worker; and beside the same transfers and connections without doors, spread over
-the same time, which shows what the machine itself does to it. The host and all clients are processes of their
-own; the doors are in this one.
+There are three floods: connections (and a hoard of them that say nothing), names, and bytes. Windows take
+turns, so that a busy machine is as busy in each of them: a neighbour alone; beside each flood through the
+doors of another worker; and, with `controls`, beside a quarter of the same transfers and connections without
+doors, in a quarter of the time, which shows what the machine itself does to it. The host and all clients are
+processes of their own; the doors are in this one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import pathlib
 import resource
 import shutil
+import statistics
 import time
 from collections import Counter, defaultdict
 from typing import Any, Final
 
+from gateway.egress.bulk import Bulk
 from gateway.egress.door import WorkerDoor
 from gateway.egress.pace import Crowd
 from gateway.egress.routes import RouteAnswer, RouteRequest
@@ -33,7 +37,15 @@ DOWNLOADS: Final = 8
 HOARD: Final = 300
 """Connections without a word: more than a worker may have."""
 THREADS: Final = 24
-WINDOWS: Final = ("alone", "flood", "no doors")
+FLOODS: Final = ("connections", "names", "bytes")
+CONTROL: Final = ", no doors"
+"""Of a window: the same without doors."""
+CONTROL_PART: Final = 4
+"""A control takes a quarter of the time."""
+ASKED_AGAIN: Final = 20
+"""A thousand names are a moment; the flood asks for them so many times."""
+AIM: Final = 0.2
+"""How much longer a neighbour may wait."""
 NEIGHBOUR: Final = {
     "kept route": OWN,
     "kept, its own port": (LISTED, PORT),
@@ -59,26 +71,41 @@ async def says(request: RouteRequest, answer: RouteAnswer) -> None:
 class Flood:
     """See the module: `run`, then `table` and `faults`."""
 
-    def __init__(self, *, rounds: int, connections: int, names: int, megabytes: int, seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        rounds: int,
+        connections: int,
+        names: int,
+        megabytes: int,
+        seconds: float,
+        limit: float = math.inf,
+        controls: bool = False,
+    ) -> None:
         """`connections`, `names` and `megabytes` in all rounds together; a window alone takes so many
-        `seconds`.
+        `seconds`. No round begins that would end later than `limit` seconds after the first.
         """
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
         self.took: dict[tuple[str, str], list[float]] = defaultdict(list)
         """Seconds of a neighbour's requests, by window and kind."""
+        self.highs: dict[str, list[float]] = defaultdict(list)
+        """The p99 of all kinds together in each round, by window."""
         self.seconds: dict[str, float] = defaultdict(float)
         self.used: dict[str, float] = defaultdict(float)
         """CPU seconds of this process."""
-        self._rounds, self._alone = rounds, seconds
-        self._order = {
-            "connections": -(-connections // rounds // THREADS) * THREADS,
-            "names": names // rounds,
-            "downloads": DOWNLOADS,
-            "size": megabytes * MIB // rounds // DOWNLOADS,
-            "hoard": HOARD,
-            "threads": THREADS,
+        self._rounds, self._alone, self._limit, self._controls = rounds, seconds, limit, controls
+        nothing = {"connections": 0, "names": 0, "times": 0, "downloads": 0, "size": 0, "hoard": 0}
+        nothing["threads"] = THREADS
+        in_each = {
+            "connections": {
+                "connections": -(-connections // rounds // THREADS) * THREADS,
+                "hoard": HOARD,
+            },
+            "names": {"names": names // rounds, "times": ASKED_AGAIN},
+            "bytes": {"downloads": DOWNLOADS, "size": megabytes * MIB // rounds // DOWNLOADS},
         }
+        self._orders = {flood: nothing | order for flood, order in in_each.items()}
         self._names = 0
 
     async def run(self) -> None:
@@ -115,16 +142,21 @@ class Flood:
             await spawn(here, *words, "flood", readable=(program,), ports=(PORT,)) as far,
             await here.spawn(*words, "flood", network="shared") as beside,
         ):
-            crowd = Crowd()
-            serve(near, rules, routes=says, crowd=crowd)
-            door = serve(far, rules, routes=says, crowd=crowd)
+            crowd, bulk = Crowd(), Bulk()
+            serve(near, rules, routes=says, crowd=crowd, bulk=bulk)
+            door = serve(far, rules, routes=says, crowd=crowd, bulk=bulk)
+            began, took = time.monotonic(), 0.0
             for _ in range(self._rounds):
+                if (passed := time.monotonic() - began) + took > self._limit:
+                    break
                 await self._window("alone", near)
-                order = {**self._order, "doors": THROUGH_DOORS, "seconds": 0.0}
-                took = await self._window("flood", near, far, order)
-                order = {**self._order, "doors": direct, "names": 0, "seconds": took}
-                await self._window("no doors", near, beside, order)
-                await self._is_empty(door)
+                for flood, order in self._orders.items():
+                    doors = {**order, "doors": THROUGH_DOORS, "seconds": 0.0}
+                    seconds = await self._window(flood, near, far, doors)
+                    if self._controls and flood != "names":
+                        await self._window(flood + CONTROL, near, beside, _part(order, direct, seconds))
+                    await self._is_empty(door)
+                took = time.monotonic() - began - passed
             if not self.counts["bytes"]:
                 self.faults.append("nothing was downloaded")
 
@@ -133,6 +165,7 @@ class Flood:
     ) -> float:
         """The neighbour asks for its time, or as long as the flood goes on; how long that was, in seconds."""
         began, cpu, flooding = time.monotonic(), _cpu(), None
+        of_round: list[float] = []
         if far is not None and order is not None:
             flooding = asyncio.create_task(_answered(far, {**order, "first_name": self._names}))
             self._names += order["names"]
@@ -141,6 +174,8 @@ class Flood:
             self.faults += [f"{window}: {one}" for one in said["failed"]]
             for kind, took in said["took"].items():
                 self.took[window, kind] += took
+                of_round += took
+        self.highs[window].append(_percentile(of_round, 0.99))
         seconds = time.monotonic() - began
         self.seconds[window] += seconds
         self.used[window] += _cpu() - cpu
@@ -149,9 +184,9 @@ class Flood:
         return seconds
 
     def _count(self, window: str, counts: dict[str, int], order: dict[str, Any]) -> None:
-        if window == "flood":
+        if window in FLOODS:
             self.counts += Counter(counts)
-        wanted = {"bytes": order["downloads"] * order["size"], "names": order["names"]}
+        wanted = {"bytes": order["downloads"] * order["size"], "names": order["names"] * order["times"]}
         ended = sum(counts.get(how, 0) for how in ("served", "cut"))
         if ended != order["connections"] or any(counts.get(what, 0) != much for what, much in wanted.items()):
             self.faults.append(f"{window}: of {order['connections']} connections and {wanted} came {counts}")
@@ -166,27 +201,65 @@ class Flood:
     # -- its figures ------------------------------------------------------------------------------------
 
     def table(self) -> str:
-        """What was seen, and how many times as long the neighbour waits."""
-        counts, size = self.counts, self.counts["bytes"] / 1e9
-        connections = f"{counts['served']} connections served, {counts['cut']} cut"
-        through = f"{connections}, {counts['names']} names, {size:.1f} GB in {self.seconds['flood']:.0f} s"
-        lines = [f"  through one door: {through}"]
-        for window in WINDOWS:
-            share = self.used[window] / self.seconds[window]
-            lines.append(f"  {window:9s} the gateway takes {share:6.1%} of a processor")
-        for kind in NEIGHBOUR:
-            highs = {window: _percentile(self.took[window, kind], 0.99) for window in WINDOWS}
-            for window, high in highs.items():
-                took = self.took[window, kind]
-                figures = (
-                    f"p50 {_percentile(took, 0.5) * 1e3:7.3f} ms  p99 {high * 1e3:7.3f} ms  n {len(took):6}"
-                )
-                lines.append(f"  {kind:19s} {window:9s} {figures}")
-            more = [
-                f"{highs['flood'] / highs[window] - 1:+.0%} to {window}" for window in ("alone", "no doors")
-            ]
-            lines.append(f"  {kind:19s} p99 of the flood: {', '.join(more)}")
+        """How much longer the neighbour waits in each flood, in all and by kind of its requests."""
+        lines = []
+        for flood in FLOODS:
+            amount = f"{self._amount(flood)} in {self.seconds[flood]:.0f} s"
+            lines.append(f"{amount} through one door: {self._compared(flood, 'alone')}")
+            if self.highs[flood + CONTROL]:
+                lines.append(f"    to the same without doors: {self._compared(flood, flood + CONTROL)}")
+            lines += [f"    {kind:19s} {self._of_kind(flood, kind)}" for kind in NEIGHBOUR]
+        for window, seconds in self.seconds.items():
+            lines.append(
+                f"    {window:22s} the gateway takes {self.used[window] / seconds:6.1%} of a processor"
+            )
         return "\n".join(lines)
+
+    def _amount(self, flood: str) -> str:
+        counts = self.counts
+        match flood:
+            case "connections":
+                return f"{counts['served'] + counts['cut']:,} connections ({counts['cut']:,} cut)"
+            case "names":
+                return f"{counts['names'] // ASKED_AGAIN:,} names, {ASKED_AGAIN} times"
+            case _:
+                return f"{counts['bytes'] / 1e9:.1f} GB"
+
+    def _compared(self, flood: str, other: str) -> str:
+        """All kinds of requests together."""
+        here, there = (
+            _percentile([one for kind in NEIGHBOUR for one in self.took[window, kind]], 0.99)
+            for window in (flood, other)
+        )
+        of_rounds = statistics.median(
+            one / beside for one, beside in zip(self.highs[flood], self.highs[other], strict=True)
+        )
+        more = f"{here / there - 1:+.0%} (median of {len(self.highs[flood])} rounds {of_rounds - 1:+.0%}"
+        return (
+            f"neighbours' p99 {there * 1e3:.2f} ms {other.partition(', ')[2] or other}, "
+            f"{here * 1e3:.2f} ms in the flood, {more}; aim {AIM:+.0%})"
+        )
+
+    def _of_kind(self, flood: str, kind: str) -> str:
+        alone, here = self.took["alone", kind], self.took[flood, kind]
+        middle, high = ((_percentile(alone, part), _percentile(here, part)) for part in (0.5, 0.99))
+        shown = "  ".join(
+            f"{name} {one * 1e3:7.3f} → {other * 1e3:7.3f} ms {other / one - 1:+5.0%}"
+            for name, (one, other) in (("p50", middle), ("p99", high))
+            if one
+        )
+        return f"{shown}  n {len(here)}"
+
+
+def _part(order: dict[str, Any], direct: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """A quarter of a flood without doors."""
+    return {
+        **order,
+        "connections": order["connections"] // THREADS // CONTROL_PART * THREADS,
+        "size": order["size"] // CONTROL_PART,
+        "doors": direct,
+        "seconds": seconds / CONTROL_PART,
+    }
 
 
 async def _answered(inmate: Inmate, order: dict[str, Any]) -> dict[str, Any]:

@@ -78,14 +78,16 @@ def flood(
     connections: int,
     names: int,
     first_name: int,
+    times: int,
     downloads: int,
     size: int,
     hoard: int,
     threads: int,
     seconds: float,
 ) -> dict[str, Any]:
-    """Connections one after the other in each of so many threads, names, downloads of so many bytes, and a
-    hoard of connections that say nothing: all at once, spread over so many seconds. How each of them ended.
+    """Connections one after the other in each of so many threads, names so many times, downloads of so many
+    bytes, and a hoard of connections that say nothing: all at once, spread over so many seconds. How each of
+    them ended.
     """
     counts: dict[str, int] = {}
     lock = threading.Lock()
@@ -95,7 +97,7 @@ def flood(
             counts[what] = counts.get(what, 0) + by
 
     kinds = [kind for kind in doors if kind != "download"]
-    jobs: list[Callable[[], None]] = [lambda: look_up(first_name, names, count)]
+    jobs: list[Callable[[], None]] = [lambda: look_up(first_name, names, times, count)]
     hoarded = [socket.socket() for _ in range(hoard)]
     for one in hoarded:
         with contextlib.suppress(OSError):
@@ -150,10 +152,10 @@ def connect(kind: str, where: list[Any], paced: Pace, count: Callable[..., None]
             count("served" if is_well else "cut" if not said else "wrong")
 
 
-def look_up(first: int, names: int, count: Callable[..., None]) -> None:
+def look_up(first: int, names: int, times: int, count: Callable[..., None]) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.settimeout(PATIENCE)
-        for number in range(first, first + names):
+        for number in [*range(first, first + names)] * times:
             label = b"name-%d" % number
             question = b"\1\1\1\0\0\1" + bytes(6) + bytes([len(label)]) + label + b"\4test\0\0\1\0\1"
             asking.sendto(question, ("8.8.8.8", 53))

@@ -78,6 +78,12 @@ async def talk(gateway: RunningGateway, name: str, prompt: str) -> Any:
         ("strings 2 14", None),
         ("crumbs 2 1", None),
         ("endless 1 17", "longer than 16777216 bytes"),
+        ("thought 1 15", "is longer than the 4 MB"),
+        ("diff 2 15", "is longer than the 20 MB"),
+        ("usage 2 15", "is longer than the 20 MB"),
+        ("question 2 15", None),
+        ("stop 1 15", "is longer than 1048576 bytes"),
+        ("stderr 4 15", None),
     ],
 )
 async def test_what_an_agent_says_does_not_grow_the_gateway(

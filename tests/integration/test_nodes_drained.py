@@ -69,6 +69,11 @@ async def test_a_drained_node_gives_its_sessions_away_and_ends_with_its_last_tur
             said = await command(nodes, "nodes", "drain", "node-0")
             assert "and ends when its turns have ended" in said[0]
             await eventually(lambda: is_out(drained))
+
+            async def is_taken() -> bool:
+                return await where(nodes, idle) == "node-1"
+
+            await eventually(is_taken)  # because somebody reads it; nobody has said anything
             listed = await command(nodes, "nodes")
             assert [line.split()[:2] for line in listed[1:]] == [["node-0", "draining"], ["node-1", "up"]]
 

@@ -34,6 +34,7 @@ class Sessions:
         self.in_memory = False
         self.noted: list[ev.ApplicationFact] = []
         self.moved: list[tuple[str, str, dict[str, str], bool]] = []
+        self.taken: list[tuple[str, str]] = []
 
     @property
     def directory(self) -> Any:
@@ -48,6 +49,9 @@ class Sessions:
     async def note_here(self, _owner: str, _session_id: str, facts: Iterable[ev.ApplicationFact]) -> bool:
         self.noted += facts if self.in_memory else ()
         return self.in_memory
+
+    async def take(self, owner: str, session_id: str) -> None:
+        self.taken.append((owner, session_id))
 
     async def moved_elsewhere(
         self, giver: str, taker: str, sessions: Mapping[str, str], *, keeps_shares: bool
@@ -210,3 +214,15 @@ async def test_an_application_hears_its_like() -> None:
     assert heard == [b'{"a":1}']
     with pytest.raises(msgspec.DecodeError):
         await there.heard(b'{"type":"unheard of"}')
+
+
+async def test_who_gets_a_session_of_one_that_is_drained_takes_it() -> None:
+    others, heirs = Others(True), Sessions(None)
+    one, heir = One(Sessions(THERE), others, THERE), One(heirs, Others(True))
+    one.telling.left(THERE, "acme/ann", "s")
+    await one.over()
+    [(place, body)] = others.told
+    assert (place, one.count("left", "told")) == (THERE, 1)
+    assert await heir.telling.heard(body)
+    assert await heir.telling.heard(body), "the same again is no other one"
+    assert heirs.taken == [("acme/ann", "s")]

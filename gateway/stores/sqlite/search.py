@@ -44,6 +44,8 @@ SLICE_SECONDS: Final = 0.002
 Python."""
 INDEX_SESSIONS: Final = 100
 """So many are kept with one commit."""
+PAGES_KEPT: Final = 64
+"""After more pages of logs (2 MiB), SQLite gives back what it keeps of them when the index is up to date."""
 
 _LAST: Final = (
     "max(coalesce((SELECT max(seq) FROM events WHERE session = sessions.id), 0),"
@@ -90,6 +92,8 @@ class SqliteSearch:
         self._gathering: Gathering | None = None
         self._gathered: list[Gathering] = []
         """What is kept with the next commit."""
+        self._pages = 0
+        """Read since memory was given back."""
         self._below = EVER
         """What `_unswept` becomes once the queue is empty."""
         database.project((ev.TurnStarted,), self._begun)
@@ -167,6 +171,7 @@ class SqliteSearch:
                 begin(connection, self._gathering)
             if not self._gathering.is_enough:
                 self._gathering.add(_page(connection, self._gathering))
+                self._pages += 1
             if self._gathering.is_enough:
                 one, self._gathering = self._gathering, None
                 self._gathered.append(one)
@@ -174,6 +179,9 @@ class SqliteSearch:
                     self._queue.append(one.row_id)
                 if self._is_due:
                     return
+        if self._pages > PAGES_KEPT and not (self._gathering or self._queue):
+            self._pages = 0
+            connection.execute("PRAGMA shrink_memory")
 
     async def _commit(self) -> None:
         done, self._gathered = self._gathered, []

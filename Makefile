@@ -12,7 +12,7 @@ LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
 UV     := uv==0.13.9
 # Where it is set, as it is in containers, every test process and every gateway would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
-CAMPAIGNS := kills|hostile|fuzz|requests|ledger|doors|churn|builds|soak|failover|cluster upgrade|memory
+CAMPAIGNS := kills|hostile|fuzz|requests|ledger|doors|churn|builds|soak|failover|cluster|upgrade|memory
 ALONE   = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 .DEFAULT_GOAL := help

@@ -80,7 +80,7 @@ class NodeNumbers(Struct, frozen=True, kw_only=True):
     url: str
     """Where the others reach it."""
     state: str
-    """up, draining, or silent: no beat of it was seen for a lease."""
+    """starting, up, draining, or silent: no beat of it was seen for a lease."""
     sessions: int
     """In its memory."""
     workers: int

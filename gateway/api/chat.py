@@ -206,8 +206,10 @@ class ChatFace:
                 owner, session_id, say, agent=agent, once=once, founds=True, asks=True
             )
             if wait and turn is not None:
-                await asyncio.wait([turn.done], timeout=wait)
-                await session.log.commit(session.log.last_seq)
+                with contextlib.suppress(TimeoutError):  # a full disk may keep a turn's end for long
+                    async with asyncio.timeout(wait):
+                        await asyncio.wait([turn.done])
+                        await session.log.commit(session.log.last_seq)
                 self._gate.check_served(principal)
         if session.record.owner != owner:  # somebody signed in meanwhile, and it is theirs
             return await self._state_of(request, owner, session_id)

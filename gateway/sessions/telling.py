@@ -73,7 +73,7 @@ class Word(Struct, frozen=True, tag="word"):
     said: Raw
 
 
-class Left(Struct, frozen=True, tag="left"):
+class LetGo(Struct, frozen=True, tag="left"):
     """A gateway that is drained has let go of a session that somebody reads: who is told goes on with it."""
 
     mark: str
@@ -81,7 +81,7 @@ class Left(Struct, frozen=True, tag="left"):
     session_id: str
 
 
-NodeMessage = Aside | OwnerMoved | Word | Left
+NodeMessage = Aside | OwnerMoved | Word | LetGo
 _decode: Final = msgspec.json.Decoder(NodeMessage).decode
 _encode: Final = msgspec.json.Encoder().encode
 Tell = Callable[[NodePlace, bytes], Awaitable[bool]]
@@ -225,7 +225,7 @@ class Telling:
         if len(self._tasks) >= WAITING:
             self._count("left", "dropped")
             return
-        self._begin(self._tell_one(place, _encode(Left(_mark(), owner, session_id)), "left"))
+        self._begin(self._tell_one(place, _encode(LetGo(_mark(), owner, session_id)), "left"))
 
     def _tell_all(self, message: NodeMessage, what: str) -> list[asyncio.Task[None]]:
         body = _encode(message)
@@ -274,7 +274,7 @@ class Telling:
                 await self._sessions.moved_elsewhere(
                     message.giver, message.taker, message.sessions, keeps_shares=message.keeps_shares
                 )
-            case Left():
+            case LetGo():
                 await self._sessions.take(message.owner, message.session_id)
             case Word() if (hear := self.words.get(message.application)) is not None:
                 try:

@@ -83,7 +83,7 @@ async def test_a_cart_that_changes_at_one_is_shown_in_the_conversation_of_the_ot
                     here, call("add_to_cart", {"product_id": PRODUCT.format(3)}, meta={"sessionId": name})
                 )
                 for stream in (direct, relayed):
-                    assert (await stream.until_event("cart")).data["items"] == items
+                    assert (await stream.until_event("cart", seconds=10)).data["items"] == items
                 assert time.monotonic() - began < SOON_SECONDS * crowding()
     assert told(first, "fact", "told") >= 1
 

@@ -1183,7 +1183,7 @@ export interface NodeNumbers {
   version: string;
   /** Where the others reach it. */
   url: string;
-  /** up, draining, or silent: no beat of it was seen for a lease. */
+  /** starting, up, draining, or silent: no beat of it was seen for a lease. */
   state: string;
   /** In its memory. */
   sessions: number;

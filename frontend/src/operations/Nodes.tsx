@@ -2,7 +2,7 @@ import type { NodeNumbers } from "../core/index.ts";
 import { Heads } from "./Heads.tsx";
 import { number, span, w, type Word } from "./words.ts";
 
-const STATES: Record<string, Word> = { up: "nodeUp", draining: "nodeDraining", silent: "nodeSilent" };
+const STATES: Record<string, Word> = { starting: "nodeStarting", up: "nodeUp", draining: "nodeDraining", silent: "nodeSilent" };
 
 /** The gateways that share the store, and what to do about one that is not well. */
 export function NodeTable({ rows }: { rows: readonly NodeNumbers[] }) {

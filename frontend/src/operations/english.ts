@@ -121,6 +121,7 @@ export const english = {
   lastBeat: "Last beat",
   ago: "{time} ago",
   whatToDo: "What to do",
+  nodeStarting: "starting",
   nodeUp: "up",
   nodeDraining: "draining",
   nodeSilent: "silent",

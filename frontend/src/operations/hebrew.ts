@@ -123,6 +123,7 @@ export const hebrew: Record<Word, string> = {
   lastBeat: "סימן החיים האחרון",
   ago: "לפני {time}",
   whatToDo: "מה לעשות",
+  nodeStarting: "עולה",
   nodeUp: "פועל",
   nodeDraining: "מתרוקן",
   nodeSilent: "שותק",

@@ -252,6 +252,7 @@ class Gateway:
             config=lambda: self.config,
             metrics=self.services.metrics,
             is_draining=lambda: self.manager.is_draining,
+            forget=lambda node: self.manager.places.forget(node),
         )
 
     def _standing_elsewhere(self, shown: ShownTicket) -> Callable[[], bool]:
@@ -281,6 +282,7 @@ class Gateway:
         self.membership.seen(seen)
         for node in before - {node.id for node in seen.nodes}:
             self.watches.gone(node)
+            self.manager.places.forget(node)
         is_to_end = any(node.id == seen.mine and node.load.state == "draining" for node in seen.nodes)
         if is_to_end and not self.manager.is_going:
             self.asked_to_end.set()

@@ -12,6 +12,17 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from gateway.egress.node_wire import (
+    HEAD_BYTES,
+    AnswerCut,
+    Headers,
+    NodeConnection,
+    NodeConnections,
+    NodeSilent,
+    NodeUnreachable,
+    head_of,
+    notice,
+)
 from gateway.telemetry.heavy import lazily, loaded
 
 if TYPE_CHECKING:
@@ -21,30 +32,10 @@ else:
     aiohttp = lazily("aiohttp")
     yarl = lazily("yarl")
 
-HEAD_BYTES: Final = 64 * 1024
-KEPT_SECONDS: Final = 10.0
-"""A connection that nobody uses is ended by who asks, before the other side would: so no request meets one
-that is just being closed.
-"""
-SILENT_SECONDS: Final = 5
-"""A peer that confirms nothing, neither what it was sent nor that it is there, is gone after so long."""
 HEARTBEAT_SECONDS: Final = 20.0
 """How often the other side of an open WebSocket is asked if it is there."""
-READ_AHEAD_BYTES: Final = 64 * 1024
 MESSAGE_BYTES: Final = 16 * 1024 * 1024
 """The other gateway has looked at what comes in; this bounds what it says itself."""
-
-
-class NodeUnreachable(Exception):
-    """No connection: nothing of the request has left."""
-
-
-class NodeSilent(Exception):
-    """The request has left, at least in part, and there was no answer."""
-
-
-class AnswerCut(Exception):
-    """The answer ended early."""
 
 
 class HandshakeRefused(Exception):
@@ -59,35 +50,33 @@ class HandshakeRefused(Exception):
 class NodeAnswer:
     """The head of an answer, and its body as it comes."""
 
-    __slots__ = ("_answer", "headers", "status")
+    __slots__ = ("_connection", "headers", "status")
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self._answer = answer
-        self.status = answer.status
-        self.headers: Sequence[tuple[bytes, bytes]] = answer.raw_headers
+    def __init__(self, connection: NodeConnection) -> None:
+        self._connection = connection
+        self.status = connection.status
+        self.headers: Sequence[tuple[bytes, bytes]] = connection.headers
 
     @property
     def is_over(self) -> bool:
         """Whether nothing of the body is to come."""
-        return self._answer.content.at_eof()
+        return self._connection.is_over
 
-    def header(self, name: str) -> str:
-        """The first of this name, or nothing."""
-        return self._answer.headers.get(name, "")
+    def header(self, name: bytes) -> str:
+        """The first of this name, in small letters, or nothing."""
+        found = (value for given, value in self.headers if given.lower() == name)
+        return next(found, b"").decode("latin-1")
 
     async def part(self) -> bytes:
         """What has come of the body; empty at its end. Raises AnswerCut."""
-        try:
-            return await self._answer.content.readany()
-        except (aiohttp.ClientError, OSError) as error:
-            raise AnswerCut(str(error)) from error
+        return await self._connection.part()
 
     async def whole(self) -> bytes:
         """The body. Raises AnswerCut."""
-        try:
-            return await self._answer.read()
-        except (aiohttp.ClientError, OSError) as error:
-            raise AnswerCut(str(error)) from error
+        parts = []
+        while part := await self.part():
+            parts.append(part)
+        return b"".join(parts)
 
 
 class NodeSocket:
@@ -136,12 +125,7 @@ def _noticing(address: aiohttp.AddrInfoType) -> socket.socket:
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = {"TCP_KEEPIDLE": 2, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": SILENT_SECONDS - 2}
-    options["TCP_USER_TIMEOUT"] = 1000 * SILENT_SECONDS
-    for name, value in options.items():
-        if hasattr(socket, name):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    notice(made)
     return made
 
 
@@ -150,10 +134,13 @@ class NodeHttp:
 
     def __init__(self, *, connect_seconds: float) -> None:
         self._connect_seconds = connect_seconds
+        self._connections = NodeConnections(connect_seconds=connect_seconds)
         self._session: aiohttp.ClientSession | None = None
+        """For WebSockets."""
 
     async def close(self) -> None:
         """Ends all connections."""
+        self._connections.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -164,19 +151,14 @@ class NodeHttp:
             await loaded("aiohttp", "yarl")
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0, keepalive_timeout=KEPT_SECONDS, socket_factory=_noticing
-                ),
+                connector=aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_noticing),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
                 trust_env=False,
                 max_line_size=HEAD_BYTES,
                 max_field_size=HEAD_BYTES,
-                read_bufsize=READ_AHEAD_BYTES,
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             )
-            self._session._retry_connection = False  # what may be tried again is known above
         return self._session
 
     @contextlib.asynccontextmanager
@@ -185,43 +167,40 @@ class NodeHttp:
         url: str,
         *,
         method: str,
-        target: str,
-        headers: Sequence[tuple[str, str]],
+        target: bytes,
+        headers: Headers,
         body: bytes | AsyncIterator[bytes] | None,
     ) -> AsyncIterator[NodeAnswer]:
         """An answer whose body is still to be read. `target` is path and query as they came. A body that is
-        still arriving leaves once it is wanted. Raises NodeUnreachable, NodeSilent.
+        still arriving leaves once it is wanted; if no header says how long it is, in chunks. Raises
+        NodeUnreachable, NodeSilent.
         """
-        session = await self._opened()
-        is_arriving = body is not None and not isinstance(body, bytes)
+        length = len(body) if isinstance(body, bytes) else 0 if body is None else None
+        is_arriving = length is None
+        is_chunked = is_arriving and not any(name == b"content-length" for name, _ in headers)
+        if is_chunked:
+            headers = [*headers, (b"transfer-encoding", b"chunked")]
         try:
-            answer = await session.request(
-                method,
-                yarl.URL(url + target, encoded=True),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                expect100=is_arriving,
-            )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise NodeUnreachable(str(error)) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NodeSilent(str(error) or type(error).__name__) from error
+            head = head_of(method, target, headers, length=length, is_arriving=is_arriving)
+        except ValueError as error:
+            raise NodeSilent(str(error)) from error
+        connection = await self._connections.take(url)
         try:
-            yield NodeAnswer(answer)
+            await connection.ask(method, head, body, is_chunked=is_chunked)
+            yield NodeAnswer(connection)
         finally:
-            answer.close()
+            await self._connections.give_back(url, connection)
 
     @contextlib.asynccontextmanager
     async def socket(
-        self, url: str, *, target: str, headers: Sequence[tuple[str, str]], protocols: Sequence[str]
+        self, url: str, *, target: bytes, headers: Headers, protocols: Sequence[str]
     ) -> AsyncIterator[NodeSocket]:
         """A WebSocket. Raises HandshakeRefused, NodeUnreachable, NodeSilent."""
         session = await self._opened()
         try:
             socket = await session.ws_connect(
-                yarl.URL(url + target, encoded=True),
-                headers=headers,
+                yarl.URL(url + target.decode("latin-1"), encoded=True),
+                headers=[(name.decode("latin-1"), _text(value)) for name, value in headers],
                 protocols=protocols,
                 max_msg_size=MESSAGE_BYTES,
                 autoclose=True,
@@ -241,3 +220,11 @@ class NodeHttp:
             yield NodeSocket(socket)
         finally:
             await socket.close()
+
+
+def _text(value: bytes) -> str:
+    """A header's value, which leaves as UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")

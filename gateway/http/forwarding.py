@@ -36,13 +36,11 @@ from gateway.auth.node_tickets import HEADER, NodeTickets, Said, digest, new_mar
 from gateway.auth.permits import Permit
 from gateway.config.tables import Config
 from gateway.egress.node_http import (
-    AnswerCut,
     HandshakeRefused,
     NodeAnswer,
     NodeHttp,
-    NodeSilent,
-    NodeUnreachable,
 )
+from gateway.egress.node_wire import AnswerCut, NodeSilent, NodeUnreachable
 from gateway.errors import GatewayError, OutcomeUnknown, SessionElsewhere
 from gateway.http.event_stream import HEARTBEAT_SECONDS
 from gateway.http.frames import FrameSplitter
@@ -212,11 +210,10 @@ class Passed:
         return self.method in IDEMPOTENT or any(n == b"idempotency-key" for n, _ in self.scope["headers"])
 
     @property
-    def length(self) -> str | None:
+    def length(self) -> bytes | None:
         """How long its body is, if it says so."""
         found = (value for name, value in self.scope["headers"] if name == b"content-length")
-        value = next(found, None)
-        return value.decode("latin-1") if value is not None else None
+        return next(found, None)
 
     @property
     def is_stream(self) -> bool:
@@ -335,8 +332,11 @@ class Forwarding:
         config: Callable[[], Config],
         metrics: Metrics,
         is_draining: Callable[[], bool],
+        forget: Callable[[int], None],
     ) -> None:
-        """`own`: the id of this gateway's row. `is_draining`: it gives its sessions away."""
+        """`own`: the id of this gateway's row. `is_draining`: it gives its sessions away. `forget` hears of a
+        gateway that does not have what it was asked for, or does not answer.
+        """
         self._app = app
         self._own = own
         self._tickets = tickets
@@ -346,6 +346,7 @@ class Forwarding:
         self._config = config
         self._metrics = metrics
         self._is_draining = is_draining
+        self._forget = forget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -422,7 +423,7 @@ class Forwarding:
                 asked = self._http.asked(
                     place.url,
                     method=passed.method,
-                    target=target_of(passed.scope).decode("latin-1"),
+                    target=target_of(passed.scope),
                     headers=headers,
                     body=body,
                 )
@@ -430,15 +431,16 @@ class Forwarding:
                     await self._bring_back(passed, answer, place, link)
         except NodeUnreachable as error:
             log.info("node %d at %s cannot be reached: %s", place.node, place.url, error)
-            raise self._again("unreachable") from None
+            raise self._again("unreachable", place) from None
         except (NodeSilent, AnswerCut) as error:
             log.info("node %d at %s was lost: %s", place.node, place.url, error)
             if answering.has_started:
-                raise self._again("lost") from None
+                raise self._again("lost", place) from None
             if not passed.may_be_repeated:
+                self._forget(place.node)
                 self._metrics.forward_failures.labels("unknown").inc()
                 raise OutcomeUnknown(session_id=place.session_id) from None
-            raise self._again("lost") from None
+            raise self._again("lost", place) from None
 
     def _link(self, place: Whereabouts) -> LinkWatch:
         """Gives up what this task waits for if the gateway at a place is not there."""
@@ -451,8 +453,10 @@ class Forwarding:
         host = place.url.partition("://")[2]
         asked = digest("http", "GET", PING_PATH.encode(), host.encode())
         ticket = self._tickets.write(Said(edge=self._own(), to=place.node, mark="", asked=asked), None)
-        headers = [("host", host), (HEADER.decode(), ticket)]
-        ping = self._http.asked(place.url, method="GET", target=PING_PATH, headers=headers, body=None)
+        headers = [(b"host", host.encode()), (HEADER, ticket.encode())]
+        ping = self._http.asked(
+            place.url, method="GET", target=PING_PATH.encode(), headers=headers, body=None
+        )
         try:
             async with asyncio.timeout(PING_SECONDS), ping:
                 return True
@@ -460,7 +464,8 @@ class Forwarding:
             log.warning("node %d at %s does not answer, and is not waited for", place.node, place.url)
             return False
 
-    def _again(self, reason: str) -> Again:
+    def _again(self, reason: str, place: Whereabouts) -> Again:
+        self._forget(place.node)
         self._metrics.forward_failures.labels(reason).inc()
         return Again(reason)
 
@@ -483,16 +488,16 @@ class Forwarding:
         passed.found.body_rules = BodyRules(files.request_bytes, files.upload_silence_seconds)
         return body.parts()
 
-    def _headers(self, passed: Passed, place: Whereabouts) -> list[tuple[str, str]]:
+    def _headers(self, passed: Passed, place: Whereabouts) -> list[tuple[bytes, bytes]]:
         headers = sent_on(passed.scope, is_at_machine=passed.found.operator is not None)
         headers += [
-            ("host", host_of(passed.scope).decode("latin-1")),
-            (HEADER.decode(), self.ticket(passed, place)),
+            (b"host", host_of(passed.scope)),
+            (HEADER, self.ticket(passed, place).encode()),
         ]
         if not passed.body.is_complete and (length := passed.length) is not None:
-            headers.append(("content-length", length))
-        if place.session_id and not any(name == "x-session-id" for name, _ in headers):
-            headers.append(("x-session-id", place.session_id))  # what the handler found it to be
+            headers.append((b"content-length", length))
+        if place.session_id and not any(name == b"x-session-id" for name, _ in headers):
+            headers.append((b"x-session-id", place.session_id.encode()))  # what the handler found it to be
         return headers
 
     def ticket(self, passed: Passed, place: Whereabouts) -> str:
@@ -522,19 +527,19 @@ class Forwarding:
     ) -> None:
         """Shows an answer. Raises Again, NodeSilent, AnswerCut."""
         answering = passed.answering
-        if answer.status == MISDIRECTED and answer.header(MARK_HEADER) == passed.mark:
-            raise self._again("misdirected")
-        if answer.status == 401 and answer.header(REFUSED_HEADER):
+        if answer.status == MISDIRECTED and answer.header(MARK_HEADER.encode()) == passed.mark:
+            raise self._again("misdirected", place)
+        if answer.status == 401 and answer.header(REFUSED_HEADER.encode()):
             words = (await answer.whole()).decode("utf-8", "replace")
             log.error("node %d at %s takes no request of this gateway: %s", place.node, place.url, words)
-            raise self._again("refused")
+            raise self._again("refused", place)
         is_stream = answer.status == 200 and passed.is_stream and is_event_stream(answer.headers)
         if not answering.has_started:
             headers = brought_back(answer.headers)
             await answering({"type": "http.response.start", "status": answer.status, "headers": headers})
         elif not is_stream:
             if answer.status in _AGAIN:
-                raise self._again("lost")
+                raise self._again("lost", place)
             await answering.end()
             return
         self._metrics.forwarded.labels("stream" if is_stream else "verb").inc()
@@ -648,7 +653,7 @@ class Forwarding:
         await shake.receive()  # websocket.connect
         opened = self._http.socket(
             place.url,
-            target=target_of(passed.scope).decode("latin-1"),
+            target=target_of(passed.scope),
             headers=self._headers(passed, place),
             protocols=passed.scope.get("subprotocols", ()),
         )
@@ -661,19 +666,19 @@ class Forwarding:
         except HandshakeRefused as error:
             given = dict(error.headers)
             if error.status == MISDIRECTED and given.get(MARK_HEADER.encode()) == passed.mark.encode():
-                raise self._again("misdirected") from None
+                raise self._again("misdirected", place) from None
             if REFUSED_HEADER.encode() in given:
                 log.error("node %d at %s takes no socket of this gateway", place.node, place.url)
-                raise self._again("refused") from None
+                raise self._again("refused", place) from None
             headers, body = refusal(error.headers)
             start = {"type": "websocket.http.response.start", "status": error.status}
             await shake.send({**start, "headers": brought_back(headers)})
             await shake.send({"type": "websocket.http.response.body", "body": body})
         except NodeUnreachable:
-            raise self._again("unreachable") from None
+            raise self._again("unreachable", place) from None
         except NodeSilent:
             if not shake.is_open:
-                raise self._again("lost") from None
+                raise self._again("lost", place) from None
             await shake.close(RESTART, LOST)
 
 

@@ -14,7 +14,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.auth.node_tickets import HEADER, NodeTickets, Said, digest, new_mark
-from gateway.egress.node_http import AnswerCut, NodeHttp, NodeSilent, NodeUnreachable
+from gateway.egress.node_http import NodeHttp
+from gateway.egress.node_wire import AnswerCut, NodeSilent, NodeUnreachable
 from gateway.http.forwarding import MISDIRECTED
 from gateway.stores.directory import NodePlace
 
@@ -56,15 +57,15 @@ class NodePost:
             asked=digest("http", "POST", target.encode(), host.encode()),
         )
         headers = [
-            ("host", host),
-            (HEADER.decode(), self._tickets.write(said, None)),
-            ("content-type", "application/json"),
+            (b"host", host.encode()),
+            (HEADER, self._tickets.write(said, None).encode()),
+            (b"content-type", b"application/json"),
         ]
         try:
             async with (
                 asyncio.timeout(POST_SECONDS),
                 self._http.asked(
-                    place.url, method="POST", target=target, headers=headers, body=body
+                    place.url, method="POST", target=target.encode(), headers=headers, body=body
                 ) as answer,
             ):
                 words = await answer.whole()

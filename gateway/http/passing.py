@@ -222,7 +222,7 @@ def is_event_stream(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return any(name.lower() == b"content-type" and value.startswith(EVENT_STREAM) for name, value in headers)
 
 
-def sent_on(scope: Scope, *, is_at_machine: bool) -> list[tuple[str, str]]:
+def sent_on(scope: Scope, *, is_at_machine: bool) -> list[tuple[bytes, bytes]]:
     """The request's headers as another gateway gets them."""
     given = scope["headers"]
     hops = {
@@ -234,16 +234,8 @@ def sent_on(scope: Scope, *, is_at_machine: bool) -> list[tuple[str, str]]:
             continue
         if is_at_machine and name == b"authorization":
             continue  # a secret of this machine
-        kept.append((name.decode("latin-1"), _text(value)))
+        kept.append((name, value))
     return kept
-
-
-def _text(value: bytes) -> str:
-    """A header's value, which leaves as UTF-8."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
 
 
 def brought_back(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

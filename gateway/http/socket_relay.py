@@ -16,7 +16,8 @@ from typing import Any, Final
 from starlette.types import Message, Receive, Send
 
 from gateway.auth.permits import Permit
-from gateway.egress.node_http import AnswerCut, NodeSocket
+from gateway.egress.node_http import NodeSocket
+from gateway.egress.node_wire import AnswerCut
 
 RESTART: Final = 1012
 POLICY: Final = 1008

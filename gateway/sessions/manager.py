@@ -41,6 +41,7 @@ from gateway.sessions.idempotency import Idempotency, Once
 from gateway.sessions.log import EventLog
 from gateway.sessions.membership import others_up
 from gateway.sessions.reader import Shelf, Source
+from gateway.sessions.recent_places import RecentPlaces
 from gateway.sessions.services import Services
 from gateway.sessions.session import Session
 from gateway.sessions.telling import Telling
@@ -89,6 +90,7 @@ class SessionManager:
         self._arrivals: dict[SessionKey, set[asyncio.Future[None]]] = {}
         self._looking: asyncio.Task[None] | None = None
         """Asks where those sessions are that somebody waits for."""
+        self.places = RecentPlaces(services.monotonic)
         self.succession: Successors | None = None
         """Who has which session while one gateway takes the place of another on this machine, or gives all it
         has to the others of its store.
@@ -159,8 +161,19 @@ class SessionManager:
         if session is not None and not session.log.is_founded and not await self._is_founded(session):
             session = None  # another gateway was faster, and has what was said
         if session is None:
-            _refuse(await directory.holder(owner, session_id), session_id)
+            _refuse(await self._place_of(directory, owner, session_id), session_id)
         return session
+
+    async def _place_of(self, directory: Directory, owner: str, session_id: str) -> NodePlace | None:
+        """Which other gateway has a session, or had it a moment ago."""
+        if self.succession is not None:
+            return await directory.holder(owner, session_id)
+        name = owner, session_id
+        if (place := self.places.find(name)) is None:
+            place = await directory.holder(owner, session_id)
+            if place is not None:
+                self.places.note(name, place)
+        return place
 
     async def here_by_key(self, key: str) -> Session | None:
         """The same by internal key."""

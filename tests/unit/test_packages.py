@@ -21,7 +21,7 @@ HOMES: Final[dict[str, tuple[str, ...]]] = {
     "opentelemetry": ("telemetry.tracing",),
     "psutil": ("workers.memory", "workers.orphans"),
     "uvloop": ("cli.serve",),
-    "httptools": ("egress.front", "egress.intercept", "server.protocol"),
+    "httptools": ("egress.front", "egress.intercept", "egress.node_wire", "server.protocol"),
     "uvicorn": ("server.",),
     "websockets": ("server.websockets",),
     "aiohttp": (

@@ -155,14 +155,17 @@ class SessionWorkspace:
         except (GatewayError, ScanFailed, OSError) as error:
             why = getattr(error, "strerror", None) or str(error)
             words = f"Packages and caches that {name} makes are not here. It is tried again when the agent"
-            self._notice("workspace_again", f"{words} starts next. {why}", "warning", why=why)
+            told = {"kind": "failed", "workspace": name, "why": why}
+            self._notice("workspace_again", f"{words} starts next. {why}", "warning", **told)
             return
         if commit:
             at = commit[:12]
             words = f"Packages and caches are here again: {name} has made them here, at {at}."
             if commit != of.commit:
                 words += f" This conversation began with {of.commit[:12]}."
-            self._notice("workspace_again", words, "info", workspace=name, at=at)
+            kind = "made" if commit == of.commit else "later"
+            told = {"kind": kind, "workspace": name, "at": at, "began": of.commit[:12]}
+            self._notice("workspace_again", words, "info", **told)
 
     async def _say_if_it_takes_time(self, name: str) -> None:
         if not await self._keeper.is_ready(name, self._record.kept.owner):

@@ -30,7 +30,11 @@ OTHERWISE: Final = {
     "error.code": "in the words of the error that held a message back",
 }
 """How those are said that have no words of their own."""
-KINDS: Final = {"queue_held": ("person", "budget"), "workspace": ("preparing", "ready", "stale")}
+KINDS: Final = {
+    "queue_held": ("person", "budget"),
+    "workspace": ("preparing", "ready", "stale"),
+    "workspace_again": ("made", "later", "failed"),
+}
 """Notices that have words for each kind only."""
 
 _SAYS: Final = r"\b(Notice|_notice|_tell_once|access\.notice)\("

@@ -24,6 +24,9 @@ const en = {
   workspace_preparing: "The repository {workspace} is being made ready: it is fetched and set up. …",
   workspace_ready: "These files are those of {workspace}, {at}: {files|one:one file|other:# files}.",
   workspace_stale: "These files are those of {workspace}, {at}: {files|one:one file|other:# files}. {why}",
+  workspace_again_made: "Packages and caches are here again: {workspace} has made them here, at {at}.",
+  workspace_again_later: "Packages and caches are here again: {workspace} has made them here, at {at}. This conversation began with {began}.",
+  workspace_again_failed: "Packages and caches that {workspace} makes are not here. It is tried again when the agent starts next. {why}",
   workspace_submodules: "Submodules that were not fetched: {which}.",
   workspace_history: "The history of this repository is not here, so git does not work in it; its files are whole. It is fetched again when the agent starts next. {why}",
 };
@@ -49,6 +52,9 @@ const he: Record<NoticeKey, string> = {
   workspace_preparing: "המאגר {workspace} בהכנה: הוא מורד ומותקן. …",
   workspace_ready: "הקבצים האלה הם של {workspace}, {at}: {files|one:קובץ אחד|two:שני קבצים|other:# קבצים}.",
   workspace_stale: "הקבצים האלה הם של {workspace}, {at}: {files|one:קובץ אחד|two:שני קבצים|other:# קבצים}. {why}",
+  workspace_again_made: "החבילות והמטמונים שוב כאן: {workspace} יצר אותם כאן, ב־{at}.",
+  workspace_again_later: "החבילות והמטמונים שוב כאן: {workspace} יצר אותם כאן, ב־{at}. השיחה הזאת התחילה עם {began}.",
+  workspace_again_failed: "החבילות והמטמונים ש־{workspace} יוצר אינם כאן. ננסה שוב כשהסוכן יתחיל בפעם הבאה. {why}",
   workspace_submodules: "תת־מודולים שלא הורדו: {which}.",
   workspace_history: "ההיסטוריה של המאגר אינה כאן, ולכן git אינו פועל בו; הקבצים שלו שלמים. היא תורד שוב כשהסוכן יתחיל בפעם הבאה. {why}",
 };

@@ -29,6 +29,7 @@ OVERVIEW = msgspec.convert(
         "is_draining": False,
         "states": {},
         "tenants": [],
+        "nodes": [],
         "sessions": 3,
         "start_p99_seconds": None,
     },

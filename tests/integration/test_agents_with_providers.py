@@ -12,7 +12,7 @@ import json
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -91,11 +91,15 @@ KINDS: dict[str, tuple[Callable[[str], Launch], str, str]] = {
     "qwen": (qwen, "openai", "run_shell_command"),
 }
 """Preset → the agent, whose models it calls, and its tool."""
+TRIED: Final = (
+    tuple(KINDS) if os.environ.get("AGENTS") == "all" else ("claude", "codex", "gemini", "opencode")
+)
+"""With AGENTS=all, every one. `make agents` tries them behind the gateway, too."""
 
 
 @pytest.mark.parametrize(
     ("preset", "network"),
-    [("claude", "shared"), *((preset, "broker") for preset in KINDS)],
+    [("claude", "shared"), *((preset, "broker") for preset in TRIED)],
 )
 async def test_a_real_agent_finishes_a_turn_with_a_tool_and_never_sees_the_key(
     preset: str, network: str, tmp_path: pathlib.Path

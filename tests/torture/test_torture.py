@@ -9,7 +9,7 @@ import pytest
 from tests.shared import crowding
 from tests.torture.campaign import Campaign
 
-KILLS = 6
+KILLS = 4
 HEALTHY_SECONDS = 2.0
 
 

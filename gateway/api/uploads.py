@@ -254,7 +254,12 @@ class UploadsFace:
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "private, no-cache",
         }
-        media_type = kind if sniffing.is_image(kind) else media.BYTES
+        is_image = sniffing.is_image(kind)
+        media_type = kind if is_image else media.BYTES
+        if request.method != "HEAD":
+            action = "file.previewed" if is_image else "file.downloaded"
+            detail = name_mark(f"{upload_names.UPLOADS}/{name}")
+            self._services.audit.note(principal_of(request), action, target=place.key, detail=detail)
         return StreamingResponse(self._sent(file, size), headers=headers, media_type=media_type)
 
     async def _sent(self, file: BinaryIO, size: int) -> AsyncIterator[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
 import pathlib
 import shutil
@@ -328,6 +329,12 @@ async def test_files_of_one_name_keep_apart_and_their_type_is_what_they_are(gate
             assert saved.headers["X-Content-Type-Options"] == "nosniff"
     async with gateway.http.get(f"/api/sessions/{name}/uploads/none.png") as missing:
         assert missing.status == 404
+    key = gateway.inner.manager.get("default/local", name)
+    assert key is not None
+    audit = (gateway.data_path / "audit.jsonl").read_text().splitlines()
+    lines = [json.loads(line)["action"] for line in audit if key.record.key in line]
+    served = ["file.previewed", "file.downloaded", "file.downloaded"]
+    assert [action for action in lines if action in served] == served
 
 
 async def test_a_form_is_stored_whole_or_not_at_all(gateway: GatewayInside) -> None:

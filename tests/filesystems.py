@@ -1,5 +1,5 @@
-"""File systems that the machine's disk has not, each in a file of its own: made by programs of Debian's that are
-unpacked for it (tests/debian.py). Only root may mount them.
+"""File systems that the machine's disk has not, each in a file of its own: made by programs of Debian's,
+which are unpacked for it (tests/debian.py). Only root may mount them.
 """
 
 from __future__ import annotations

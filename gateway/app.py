@@ -179,9 +179,9 @@ class Gateway:
         self.watches, self.node_http = Watches(), NodeHttp(connect_seconds=config.cluster.lease_seconds)
         self.manager.on_draining = self.watches.end_streams
         self.node_tickets = NodeTickets(self.auth.tickets, shared_ms=self._shared_ms(wall_ms))
-        post = NodePost(own=lambda: self.own_node(), tickets=self.node_tickets, http=self.node_http)
+        self._post = NodePost(own=lambda: self.own_node(), tickets=self.node_tickets, http=self.node_http)
         self.telling = self.manager.telling = Telling(
-            self.manager, tell=post.tell, others=self._other_nodes, metrics=metrics
+            self.manager, tell=self._post.tell, others=self._other_nodes, metrics=metrics
         )
         self.telling.words = {
             name: faces.hear for name, faces in self.applications.items() if faces.hear is not None
@@ -253,6 +253,7 @@ class Gateway:
             metrics=self.services.metrics,
             is_draining=lambda: self.manager.is_draining,
             forget=lambda node: self.manager.places.forget(node),
+            ping=self._post.ping,
         )
 
     def _standing_elsewhere(self, shown: ShownTicket) -> Callable[[], bool]:

@@ -63,7 +63,6 @@ from gateway.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 MISDIRECTED: Final = 421
-PING_PATH: Final = "/_node/ping"
 MARK_HEADER: Final = "x-agw-elsewhere"
 """Of an answer that one gateway gives the other; it says the mark of the ticket."""
 REFUSED_HEADER: Final = "x-agw-refused"
@@ -80,7 +79,7 @@ SILENT_SECONDS: Final = 35.0
 """Streams say something every HEARTBEAT_SECONDS: a gateway that has not for so long is asked for again."""
 LOOK_SECONDS: Final = 1.0
 PING_SECONDS: Final = 5.0
-"""A gateway that has not answered for so long is asked if it is there, and has as long to say so."""
+"""A gateway that has not answered for so long is asked if it is there."""
 _NO_STREAM: Final = "reach_port"
 """The operation whose streams are an agent's own: nobody knows how to go on with them."""
 _AGAIN: Final = (429, 502, 503)
@@ -333,9 +332,11 @@ class Forwarding:
         metrics: Metrics,
         is_draining: Callable[[], bool],
         forget: Callable[[int], None],
+        ping: Callable[[int, str], Awaitable[bool]],
     ) -> None:
         """`own`: the id of this gateway's row. `is_draining`: it gives its sessions away. `forget` hears of a
-        gateway that does not have what it was asked for, or does not answer.
+        gateway that does not have what it was asked for, or does not answer. `ping` asks a gateway, by its
+        row and URL, if it is there.
         """
         self._app = app
         self._own = own
@@ -347,6 +348,7 @@ class Forwarding:
         self._metrics = metrics
         self._is_draining = is_draining
         self._forget = forget
+        self._ping = ping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -450,19 +452,10 @@ class Forwarding:
         )
 
     async def _is_there(self, place: Whereabouts) -> bool:
-        host = place.url.partition("://")[2]
-        asked = digest("http", "GET", PING_PATH.encode(), host.encode())
-        ticket = self._tickets.write(Said(edge=self._own(), to=place.node, mark="", asked=asked), None)
-        headers = [(b"host", host.encode()), (HEADER, ticket.encode())]
-        ping = self._http.asked(
-            place.url, method="GET", target=PING_PATH.encode(), headers=headers, body=None
-        )
-        try:
-            async with asyncio.timeout(PING_SECONDS), ping:
-                return True
-        except (TimeoutError, NodeUnreachable, NodeSilent):
-            log.warning("node %d at %s does not answer, and is not waited for", place.node, place.url)
-            return False
+        if await self._ping(place.node, place.url):
+            return True
+        log.warning("node %d at %s does not answer, and is not waited for", place.node, place.url)
+        return False
 
     def _again(self, reason: str, place: Whereabouts) -> Again:
         self._forget(place.node)

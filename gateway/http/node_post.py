@@ -1,7 +1,7 @@
 """Messages of this gateway to another one of the same store (`/_node/…`), not passed on for anybody.
 
 Guarantees: a message is signed with the secret that they share, its body too, and is taken once by the one
-gateway that it is for; nobody waits longer than `POST_SECONDS` for its answer.
+gateway that it is for; nobody waits longer for its answer than `POST_SECONDS`, or `PING_SECONDS`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.auth.node_tickets import HEADER, NodeTickets, Said, digest, new_mark
-from gateway.egress.node_http import NodeHttp
+from gateway.egress.node_http import NodeAnswer, NodeHttp
 from gateway.egress.node_wire import AnswerCut, NodeSilent, NodeUnreachable
 from gateway.http.forwarding import MISDIRECTED
 from gateway.stores.directory import NodePlace
 
 log = logging.getLogger(__name__)
 
+PING_PATH: Final = "/_node/ping"
+PING_SECONDS: Final = 5.0
 TELL_PATH: Final = "/_node/tell"
 POST_SECONDS: Final = 2.0
 """For one answer: who needs longer is asked again, or is dead."""
@@ -47,26 +50,22 @@ class NodePost:
         self._tickets = tickets
         self._http = http
 
+    async def ping(self, node: int, url: str) -> bool:
+        """Whether the gateway at a URL answers at all."""
+        ping = self._asked(node, url, method="GET", target=PING_PATH)
+        try:
+            async with asyncio.timeout(PING_SECONDS), ping:
+                return True
+        except (TimeoutError, NodeUnreachable, NodeSilent):
+            return False
+
     async def tell(self, place: NodePlace, body: bytes) -> bool:
         """Whether another gateway could do something with a message. Raises NodeDeaf."""
-        target, host = f"{TELL_PATH}?sha256={body_digest(body)}", urlsplit(place.url).netloc
-        said = Said(
-            edge=self._own(),
-            to=place.id,
-            mark=new_mark(),
-            asked=digest("http", "POST", target.encode(), host.encode()),
-        )
-        headers = [
-            (b"host", host.encode()),
-            (HEADER, self._tickets.write(said, None).encode()),
-            (b"content-type", b"application/json"),
-        ]
+        target = f"{TELL_PATH}?sha256={body_digest(body)}"
         try:
             async with (
                 asyncio.timeout(POST_SECONDS),
-                self._http.asked(
-                    place.url, method="POST", target=target.encode(), headers=headers, body=body
-                ) as answer,
+                self._asked(place.id, place.url, method="POST", target=target, body=body) as answer,
             ):
                 words = await answer.whole()
         except (NodeUnreachable, NodeSilent, AnswerCut, TimeoutError) as error:
@@ -79,3 +78,15 @@ class NodePost:
             "gateway %s at %s does not listen: %s", place.name, place.url, words.decode("utf-8", "replace")
         )
         raise NodeDeaf(f"status {answer.status}")
+
+    def _asked(
+        self, node: int, url: str, *, method: str, target: str, body: bytes | None = None
+    ) -> AbstractAsyncContextManager[NodeAnswer]:
+        """An answer to a message that is signed for this one gateway. `body` is JSON."""
+        path, host = target.encode(), urlsplit(url).netloc.encode()
+        asked = digest("http", method, path, host)
+        said = Said(edge=self._own(), to=node, mark=new_mark(), asked=asked)
+        headers = [(b"host", host), (HEADER, self._tickets.write(said, None).encode())]
+        if body is not None:
+            headers.append((b"content-type", b"application/json"))
+        return self._http.asked(url, method=method, target=path, headers=headers, body=body)

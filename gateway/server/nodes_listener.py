@@ -26,8 +26,8 @@ from gateway.auth.node_tickets import HEADER, NodeTickets, ShownTicket, TicketUn
 from gateway.config.addresses import host_and_port
 from gateway.config.cluster import ClusterConfig
 from gateway.errors import StoreFailed
-from gateway.http.forwarding import MARK_HEADER, MISDIRECTED, PING_PATH, REFUSED_HEADER
-from gateway.http.node_post import NOT_THERE, TELL_PATH, TOLD, body_digest
+from gateway.http.forwarding import MARK_HEADER, MISDIRECTED, REFUSED_HEADER
+from gateway.http.node_post import NOT_THERE, PING_PATH, TELL_PATH, TOLD, body_digest
 from gateway.http.operation import json_response
 from gateway.http.passing import host_of, target_of
 from gateway.http.scope import Told, carried

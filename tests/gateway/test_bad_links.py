@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from gateway.http import forwarding
+from gateway.http import forwarding, node_post
 from tests.pairs import Pair, at_owner, pair
 from tests.patience import within
 from tests.postgres_proxy import Proxy, proxy
@@ -32,7 +32,8 @@ async def two(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pair]:
 @pytest_asyncio.fixture(loop_scope="module")
 async def way(two: Pair, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Proxy]:
     """From the edge to the owner; whoever waits asks soon if anybody is there."""
-    monkeypatch.setattr(forwarding, "PING_SECONDS", PING_SECONDS)
+    for module in (forwarding, node_post):
+        monkeypatch.setattr(module, "PING_SECONDS", PING_SECONDS)
     monkeypatch.setattr(forwarding, "PAUSES", (0.01, 0.01, 0.01))
     async with proxy(two.urls[1]) as made:
         good, two.urls[1] = two.urls[1], made.url

@@ -41,19 +41,21 @@ class Departure:
     def _others(self) -> list[Node]:
         return others_up(self._membership, self._directory.node)
 
-    def heir(self, owner: str, session_id: str) -> NodePlace:
-        """Who gets a session that no gateway has. Raises Draining if nobody does."""
+    def _takers(self) -> list[Node]:
+        """The others. Raises Draining if there are none."""
         if not (others := self._others):
             raise Draining(retry_after_seconds=RETRY_SECONDS)
-        return max(others, key=lambda other: _draw(owner, session_id, other.id)).reached
+        return others
+
+    def heir(self, owner: str, session_id: str) -> NodePlace:
+        """Who gets a session that no gateway has. Raises Draining if nobody does."""
+        return max(self._takers(), key=lambda other: _draw(owner, session_id, other.id)).reached
 
     def _heir_if_any(self, owner: str, session_id: str) -> NodePlace | None:
         return None if self.is_alone else self.heir(owner, session_id)
 
     def maker(self) -> NodePlace:
-        if not (others := self._others):
-            raise Draining(retry_after_seconds=RETRY_SECONDS)
-        return min(others, key=lambda other: other.load.sessions).reached
+        return min(self._takers(), key=lambda other: other.load.sessions).reached
 
     @property
     def node(self) -> int:

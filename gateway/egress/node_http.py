@@ -176,12 +176,11 @@ class NodeHttp:
         NodeUnreachable, NodeSilent.
         """
         length = len(body) if isinstance(body, bytes) else 0 if body is None else None
-        is_arriving = length is None
-        is_chunked = is_arriving and not any(name == b"content-length" for name, _ in headers)
+        is_chunked = length is None and not any(name == b"content-length" for name, _ in headers)
         if is_chunked:
             headers = [*headers, (b"transfer-encoding", b"chunked")]
         try:
-            head = head_of(method, target, headers, length=length, is_arriving=is_arriving)
+            head = head_of(method, target, headers, length=length)
         except ValueError as error:
             raise NodeSilent(str(error)) from error
         connection = await self._connections.take(url)

@@ -160,6 +160,7 @@ class NodeConnection(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
+        """Whether nothing has ended it yet."""
         return not self._lost
 
     def _write(self, data: bytes) -> None:
@@ -330,16 +331,16 @@ def notice(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def head_of(method: str, target: bytes, headers: Headers, *, length: int | None, is_arriving: bool) -> bytes:
-    """A request's head; `length` of its body, if that is known here. Raises ValueError for what is no line of
-    one.
+def head_of(method: str, target: bytes, headers: Headers, *, length: int | None) -> bytes:
+    """A request's head; `length` of its body, None while that is still arriving. Raises ValueError for what
+    is no line of one.
     """
     lines = [b"%b %b HTTP/1.1" % (method.encode("latin-1"), target)]
     lines += [name + b": " + value for name, value in headers]
     is_said = any(name == b"content-length" for name, _ in headers)
     if length is not None and not is_said and (length or method not in _BODILESS_METHODS):
         lines.append(b"content-length: %d" % length)
-    if is_arriving:
+    if length is None:
         lines.append(b"expect: 100-continue")
     if any(b"\r" in line or b"\n" in line for line in lines):
         raise ValueError("a header has more than one line")

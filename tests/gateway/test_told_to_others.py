@@ -77,6 +77,7 @@ async def test_a_cart_that_changes_at_one_is_shown_in_the_conversation_of_the_ot
         async with open_stream(there, name) as direct, open_stream(here, name) as relayed:
             for stream in (direct, relayed):
                 await stream.until_event("turn_ended")
+            await result(here, call("view_cart", meta={"sessionId": name}))  # the first call loads the tools
             for items in (1, 2):
                 began = time.monotonic()
                 await result(

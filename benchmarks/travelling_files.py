@@ -31,16 +31,16 @@ import psutil
 from gateway.config.files import FilesConfig
 from gateway.config.tables import Config
 from gateway.files.beneath import Folder
-from gateway.files.blobs import FolderBlobs
 from gateway.files.contents import Bridge, Contents, StoreContents
 from gateway.files.place import outside
 from gateway.files.putting_back import PuttingBack
 from gateway.files.taking import Taker, Taking
-from gateway.files.travelling import Notes, TravellingBlobs
+from gateway.files.travelling import TravellingBlobs
 from gateway.stores.contract import Store
 from gateway.stores.opening import Options, migrations_of, open_store
 from tests.postgres import postgres
 from tests.shared import free_port
+from tests.travelling import travelling_blobs
 
 KEY: Final = "session"
 CHANGED: Final = 3
@@ -188,12 +188,7 @@ def gateway(store: Store, directory: pathlib.Path, place: str) -> TravellingBlob
     assert store.files is not None
     ask = Bridge()
     contents: Contents = StoreContents(store.files, ask) if place == "store" else outside(place)
-    trees = FolderBlobs(directory / "snapshots")
-    trees.open()
-    found = TravellingBlobs(store.files, contents, ask=ask, trees=trees, notes=Notes(directory))
-    found.open()
-    found.check()
-    return found
+    return travelling_blobs(store.files, contents, ask=ask, directory=directory)
 
 
 async def run(directory: pathlib.Path, place: str, count: int, megabytes: int, rounds: int) -> None:

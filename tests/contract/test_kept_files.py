@@ -15,10 +15,11 @@ import pytest
 from gateway.files.blobs import Blobs, FolderBlobs
 from gateway.files.contents import PART_BYTES, Bridge, Contents, FolderContents, StoreContents
 from gateway.files.place import outside
-from gateway.files.travelling import Notes, TravellingBlobs
+from gateway.files.travelling import TravellingBlobs
 from gateway.stores.contract import Store
 from tests.contract.engines import ENGINES
 from tests.s3 import bucket
+from tests.travelling import travelling_blobs
 
 KEY: Final = "0123456789abcdef01234567"
 OTHER: Final = "ffffffffffffffffffffffff"
@@ -63,12 +64,7 @@ def travelling(store: Store, tmp_path: pathlib.Path, kind: str, *, name: str = "
     contents: Contents = StoreContents(store.files, ask) if kind == "store" else FolderContents(shared)
     if kind.startswith("s3://"):
         contents = outside(kind)
-    trees = FolderBlobs(data / "snapshots")
-    trees.open()
-    blobs = TravellingBlobs(store.files, contents, ask=ask, trees=trees, notes=Notes(data))
-    blobs.open()
-    blobs.check()
-    return blobs
+    return travelling_blobs(store.files, contents, ask=ask, directory=data)
 
 
 @pytest.fixture(params=PLACES)

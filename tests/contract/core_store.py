@@ -11,11 +11,8 @@ from tests.patience import within
 
 
 @contextlib.asynccontextmanager
-async def opened(
-    url: str, ends: list[str] | None = None, *, lease_seconds: float = 3.0
-) -> AsyncIterator[PostgresqlStore]:
-    cluster = ClusterConfig(lease_seconds=lease_seconds, beat_seconds=min(lease_seconds / 5, 0.5))
-    store = PostgresqlStore(url, on_end=(ends if ends is not None else []).append, cluster=cluster)
+async def running(store: PostgresqlStore) -> AsyncIterator[PostgresqlStore]:
+    """Open while the block runs."""
     async with within(30):
         await store.open()
     try:
@@ -23,3 +20,13 @@ async def opened(
     finally:
         async with within(30):
             await store.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    url: str, ends: list[str] | None = None, *, lease_seconds: float = 3.0
+) -> AsyncIterator[PostgresqlStore]:
+    cluster = ClusterConfig(lease_seconds=lease_seconds, beat_seconds=min(lease_seconds / 5, 0.5))
+    store = PostgresqlStore(url, on_end=(ends if ends is not None else []).append, cluster=cluster)
+    async with running(store):
+        yield store

@@ -23,7 +23,7 @@ from gateway.stores.postgresql.directory import PostgresqlDirectory
 from gateway.stores.postgresql.nodes import rows_of
 from gateway.stores.postgresql.store import PostgresqlStore
 from gateway.stores.postgresql.writer import LOST
-from tests.contract.core_store import opened
+from tests.contract.core_store import opened, running
 from tests.contract.engines import Collector, delta, filled, record, tombstone
 from tests.patience import within
 from tests.postgres import connected, gateways_database
@@ -77,13 +77,8 @@ class OneNode:
 @contextlib.asynccontextmanager
 async def node(url: str, name: str, *, lease_seconds: float = 0.8) -> AsyncIterator[OneNode]:
     made = OneNode(url, name, lease_seconds=lease_seconds)
-    async with within(30):
-        await made.store.open()
-    try:
+    async with running(made.store):
         yield made
-    finally:
-        async with within(30):
-            await made.store.close()
 
 
 @contextlib.asynccontextmanager

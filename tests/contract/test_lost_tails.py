@@ -15,6 +15,7 @@ from gateway.config.cluster import ClusterConfig
 from gateway.stores.contract import Founding
 from gateway.stores.postgresql.recent import RecentCommits
 from gateway.stores.postgresql.store import PostgresqlStore
+from tests.contract.core_store import running
 from tests.contract.engines import Collector, delta, filled, record, tombstone
 from tests.failover import both
 from tests.patience import within
@@ -74,13 +75,8 @@ class Writer:
 @contextlib.asynccontextmanager
 async def writer(url: str, name: str) -> AsyncIterator[Writer]:
     made = Writer(url, name)
-    async with within(30):
-        await made.store.open()
-    try:
+    async with running(made.store):
         yield made
-    finally:
-        async with within(30):
-            await made.store.close()
 
 
 async def test_what_a_standby_lacked_is_written_again_before_anything_new(

@@ -11,7 +11,7 @@ import pytest
 from gateway.config.cluster import ClusterConfig
 from gateway.stores.postgresql.connections import ReadPool
 from gateway.stores.postgresql.store import PostgresqlStore
-from tests.patience import within
+from tests.contract.core_store import running
 from tests.postgres import connected, gateways_database
 from tests.shared import SHARED
 
@@ -76,9 +76,7 @@ async def scans(
 async def test_no_question_about_some_sessions_reads_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     url = gateways_database()
     store = PostgresqlStore(url, cluster=ClusterConfig(name="a", url="http://a:1"))
-    async with within(30):
-        await store.open()
-    try:
+    async with running(store):
         async with connected(url) as connection:
             await connection.execute(_FILL, SESSIONS)
             await connection.execute("VACUUM ANALYZE sessions")
@@ -106,5 +104,3 @@ async def test_no_question_about_some_sessions_reads_all_of_them(monkeypatch: py
             assert {name: plans for name, plans in found.items() if plans} == {}
             await connection.execute("DROP INDEX sessions_by_last_use")
             assert await scans(store, monkeypatch, asked["of_all"])
-    finally:
-        await store.close()

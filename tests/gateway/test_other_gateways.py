@@ -34,9 +34,12 @@ SECOND: Final = 1.0
 CONFIG: Final = """
 [auth]
 modes = ["keys"]
+[limits]
+wrong_credentials_per_minute = 10000
 [tenants.acme]
 [tenants.beta]
 """
+"""Tests ask until a credential is refused, again and again on a busy machine, and all have one address."""
 
 
 class Other:

@@ -121,6 +121,11 @@ async def test_an_unlisted_host_is_refused_and_the_person_sees_which(
         async with gateway_inside(tmp_path, config=text, agents={"a": connecting(OTHER, port)}) as gateway:
             await begun(gateway, "a")
             assert "welcome" not in await heard(gateway, "\n")
+
+            async def was_told() -> bool:
+                return bool((await egress(gateway, "a"))["denied"])
+
+            await eventually(was_told)  # denials are joined for a moment
             (denied,) = (await egress(gateway, "a"))["denied"]
             assert (denied["host"], denied["port"], denied["why"]) == (OTHER, port, "unlisted")
             rows = (await ask(gateway.http, "GET", "/api/admin/egress")).body["hosts"]

@@ -318,7 +318,7 @@ class Providers:
         return self._client
 
     def _proxy(self, url: yarl.URL) -> str | None:
-        """The proxy of the environment for this address. That is read at the first call, all of it, which takes
+        """The proxy of the environment for this address. That is read at the first call, all of it: it takes
         longer than most of a call.
 
         Not aiohttp's `trust_env`: that reads ~/.netrc too, whose credentials clash with ours, in a thread a

@@ -4,7 +4,9 @@ page.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -14,6 +16,7 @@ from gateway.apps.product_chat.answers import CHAT_ID_SCHEMA
 from gateway.apps.product_chat.catalogue import Products, products_of
 from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.inbox import InboxFace
+from gateway.apps.product_chat.presence import Presence
 from gateway.apps.product_chat.rest import ProductsFace
 from gateway.apps.product_chat.settings import SHOP, ProductsConfig
 from gateway.apps.product_chat.sockets import ProductSockets
@@ -40,12 +43,16 @@ def open_chats(context: Context) -> Faces:
     desk = Desk(context, open_products(context.tables), _catalogue(context))
     keys = ChatKeys(desk, context.gate, monotonic=context.monotonic)
     sockets = ProductSockets(desk, context, keys)
+    presence = Presence(sockets.floor, tell=desk.tell_presence, monotonic=context.monotonic)
 
     @contextlib.asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
+        telling = asyncio.create_task(presence.run(), name="presence in product chats")
         try:
             yield
         finally:
+            telling.cancel()
+            await asyncio.wait([telling])
             desk.close()
 
     return Faces(
@@ -56,14 +63,14 @@ def open_chats(context: Context) -> Faces:
                 *StaffFace(desk, context).operations(),
                 *WidgetFace(desk, context, keys).operations(),
                 *InboxFace(desk, context).operations(),
-                *SocketStats(desk, sockets.floor, context).operations(),
+                *SocketStats(desk, sockets.floor, presence, context).operations(),
             )
         ),
         sockets=tuple(sockets.sockets()),
         pages=PAGES,
         files={WIDGET: WIDGET_HEADERS},
         observers=(desk,),
-        hear=desk.hear,
+        hear=functools.partial(desk.hear, presence=presence.heard),
         lifespan=lifespan,
     )
 

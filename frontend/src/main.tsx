@@ -29,9 +29,10 @@ async function drawOperations(root: HTMLElement): Promise<void> {
   render(<Operations />, root);
 }
 
+// Somebody comes back to a conversation: what draws it is fetched along with it.
+if (location.hash !== "" && !isOperations) void fetchMarkdown().catch(() => undefined);
+
 function drawChat(root: HTMLElement): void {
-  // Somebody comes back to a conversation: what draws it is fetched along with it.
-  if (location.hash !== "") void fetchMarkdown().catch(() => undefined);
   const page = new Page(PARTS);
   render(
     <PageProvider value={page}>

@@ -11,6 +11,7 @@ import { overlay } from "./overlay.ts";
 import { People } from "./People.tsx";
 import { useConversation, useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
+import { Soon } from "./Pieces.tsx";
 import { t } from "./preferences.ts";
 import { RulesButton } from "./RulesButton.tsx";
 import { useShortcuts } from "./shortcuts.ts";
@@ -60,7 +61,11 @@ function ChatView() {
       <a class="skip" href="#composer" onClick={skip}>
         {t("skip")}
       </a>
-      <Sidebar />
+      <nav class="sidebar" id="sessions" aria-label={t("sessions")}>
+        <Soon>
+          <Sidebar />
+        </Soon>
+      </nav>
       <div
         class="scrim"
         aria-hidden="true"

@@ -1,6 +1,7 @@
 import "./page/tokens.css";
 import "./page/choices.css";
 import "./page/base.css";
+import "./page/select.css";
 import "./page/layout.css";
 import "./page/sidebar.css";
 import "./page/composer.css";

@@ -123,13 +123,17 @@ function DrawerButton() {
   );
 }
 
+/** What Esc closes without the page's help: dialogs, menus, and lists of choices, if the browser shows these in the page. */
+const LISTS = globalThis.CSS?.supports?.("selector(select:open)") ? ", select:open" : "";
+const OPEN = `dialog[open], [popover]:popover-open${LISTS}`;
+
 /** Esc closes what is open, else stops the agent. */
 function useEscape(): void {
   const page = usePage();
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent): void => {
       if (event.key !== "Escape" || event.defaultPrevented || event.isComposing) return;
-      if (document.querySelector("dialog[open], [popover]:popover-open")) return;
+      if (document.querySelector(OPEN)) return;
       const conversation = page.conversation.value;
       if (page.isDrawerOpen.value) page.isDrawerOpen.value = false;
       else if (page.filing.isOpen.value) page.filing.back();

@@ -24,8 +24,12 @@ from typing import Any, Final
 
 import uvloop
 
-from gateway.egress.routes import RouteAnswer, RouteRequest
-from tests.doors import LISTED, Rules, serve, spawn
+from gateway.config.models import ProviderConfig
+from gateway.egress.routes import RouteAnswer, RouteHandler, RouteRequest
+from gateway.models.providers import Providers
+from gateway.models.routes import ModelRoutes
+from gateway.models.tokens import ModelAccess, ModelTokens
+from tests.doors import ACCOUNT, LISTED, Rules, serve, spawn
 from tests.walls import PYTHON, Inmate, User, Yard, yard
 from worker.spec import DOOR_PORT, Network
 
@@ -41,12 +45,29 @@ PACED: Final = 300
 CLIENT: Final = str(pathlib.Path(__file__).with_name("egress_client.py"))
 NEW: Final = ", each new"
 """Of a way that opens a connection for each request; the others keep one."""
+START_AIM: Final = 1.0
+"""Milliseconds that `broker` may add to a start with `none`, in the middle."""
+FIRST_BYTE_AIM: Final = 0.5
+"""Milliseconds that a door may add to the first byte, in the middle."""
+CHUNK_AIM: Final = 8.0
+"""Microseconds of processor for a chunk of a saturated stream."""
+MEMORY_AIM: Final = 20.0
+"""Kilobytes of kernel memory more than with `none`."""
+FILES_AIM: Final = 5.0
+ROUTE: Final = "a route of the gateway"
+CALL: Final = "a call of a model"
+DIRECT_CALL: Final = "direct, the same call"
 NETWORKS: Final[tuple[Network, ...]] = ("shared", "none", "broker")
 
 
 def milliseconds(values: Iterable[float]) -> str:
     found = sorted(value * 1_000 for value in values)
     return f"p50 {statistics.median(found):7.3f} ms  p99 {found[int(len(found) * 0.99)]:7.3f} ms"
+
+
+def judged(value: float, aim: float, unit: str) -> str:
+    """A figure beside what the gateway is to keep to."""
+    return f"aim at most {aim:+g} {unit}: {'met' if value <= aim else 'not met'}"
 
 
 def slab_bytes() -> int:
@@ -78,7 +99,8 @@ async def starts(here: Yard, rounds: int) -> None:
     for network, seconds in found.items():
         print(f"  start, network {network:7s} {milliseconds(seconds)}  n {len(seconds)}")
     medians = {network: statistics.median(seconds) * 1_000 for network, seconds in found.items()}
-    print(f"  broker - none                  p50 {medians['broker'] - medians['none']:+7.3f} ms")
+    more = medians["broker"] - medians["none"]
+    print(f"  broker - none                  p50 {more:+7.3f} ms  {judged(more, START_AIM, 'ms')}")
 
 
 async def holdings(here: Yard) -> None:
@@ -97,7 +119,8 @@ async def holdings(here: Yard) -> None:
         print(f"  a worker, network {network:7s} {each[network][0] / 1024:7.1f} kB of kernel memory", end="")
         print(f"  {each[network][1]:4.1f} descriptors")
     more = (each["broker"][0] - each["none"][0]) / 1024, each["broker"][1] - each["none"][1]
-    print(f"  broker - none                {more[0]:+8.1f} kB                   {more[1]:+4.1f}")
+    print(f"  broker - none                {more[0]:+8.1f} kB                   {more[1]:+4.1f}", end="  ")
+    print(f"{judged(more[0], MEMORY_AIM, 'kB')}, {judged(more[1], FILES_AIM, 'descriptors')}")
 
 
 async def passes(here: Yard, rounds: int, client: str) -> None:
@@ -110,16 +133,20 @@ async def passes(here: Yard, rounds: int, client: str) -> None:
     rules = Rules()
     for port in (80, 5432):
         rules.allow(LISTED, port, at=at)
+    calls = ModelCalls(at)
     query = "/?{},{},{}".format
     door = {"address": "127.0.0.1", "port": DOOR_PORT, "connect": "", "host": "x", "path": query}
     direct = door | {"port": at}
     own_port = door | {"address": LISTED, "port": 5432}
     port_80 = door | {"address": LISTED, "port": 80, "host": LISTED}
+    call = door | {"path": "/llm/openai/v1/chat/completions".format, "body": calls.body, "token": calls.token}
     ways: dict[str, dict[str, Any]] = {
         "direct": direct,
+        DIRECT_CALL: call | {"port": at},
         "CONNECT": door | {"connect": f"{LISTED}:5432"},
         "its own port": own_port,
-        "a route of the gateway": door | {"path": lambda *words: "/llm/x" + query(*words)},
+        ROUTE: door | {"path": lambda *words: "/llm/x" + query(*words)},
+        CALL: call,
         f"direct{NEW}": direct,
         f"its own port{NEW}": own_port,
         f"port 80{NEW}": port_80,
@@ -130,40 +157,69 @@ async def passes(here: Yard, rounds: int, client: str) -> None:
     try:
         for part in range(rounds * PARTS):
             for way, asked in ways.items():
-                kinds = {"request": (ASKED // PARTS, 1, 4_096, 0)}
+                kinds = {"request": (ASKED // PARTS, 1, 4_096, 0), "chunk": (1, CHUNKS, CHUNK_BYTES, 0)}
                 if part % PARTS == 0:
-                    kinds |= {"chunk": (1, CHUNKS, CHUNK_BYTES, 0), "paced": (1, PACED, CHUNK_BYTES, 2)}
+                    kinds |= {"paced": (1, PACED, CHUNK_BYTES, 2)}
                 for kind, (times, *sizes) in kinds.items():
-                    is_kept, is_direct = not way.endswith(NEW), way.startswith("direct")
-                    wanted = asked | {"path": asked["path"](*sizes), "times": times, "is_kept": is_kept}
-                    used, said = await one(here, rules, client, wanted, is_direct=is_direct)
+                    wanted = asked | {"times": times, "is_kept": not way.endswith(NEW)}
+                    for made in ("path", "body"):
+                        if made in asked:
+                            wanted[made] = asked[made](*sizes)
+                    routes = None if way.startswith("direct") else calls.handler if way == CALL else chunks
+                    used, said = await one(here, rules, client, wanted, routes)
                     cpus[way][kind].append(used / (times * sizes[0]))
                     if kind == "request":
                         firsts[way] += said["firsts"][1:]
                         names += said["names"][1:] if asked["address"] == LISTED else []
     finally:
+        await calls.close()
         upstream.kill()
         await upstream.wait()
     for way, seconds in firsts.items():
         request, chunk, paced = (statistics.median(values) * 1e6 for values in cpus[way].values())
-        beside = firsts[f"direct{NEW}" if way.endswith(NEW) else "direct"]
-        more = (statistics.median(seconds) - statistics.median(beside)) * 1_000
+        beside = f"direct{NEW}" if way.endswith(NEW) else DIRECT_CALL if way == CALL else "direct"
+        more = (statistics.median(seconds) - statistics.median(firsts[beside])) * 1_000
         figures = f"{more:+.3f}  CPU us: request {request:6.1f}  chunk {chunk:5.2f}  paced {paced:6.1f}"
+        if way in (ROUTE, CALL):
+            chunk -= statistics.median(cpus[beside]["chunk"]) * 1e6
+            figures += f"  first byte {judged(more, FIRST_BYTE_AIM, 'ms')}"
+            figures += f", chunk beside direct {chunk:.2f} {judged(chunk, CHUNK_AIM, 'us')}"
         figures = "" if way.startswith("direct") else figures
         print(f"  {way:22s} first byte {milliseconds(seconds)}  {figures}")
     print(f"  a name, looked up at the door    {milliseconds(names)}")
 
 
+class ModelCalls:
+    """A provider that is the upstream host, and the routes to it, with nothing that counts."""
+
+    def __init__(self, at: int) -> None:
+        table = ProviderConfig(url=f"http://127.0.0.1:{at}/v1", key="sk-of-the-gateway-0123456789")
+        self._providers = Providers({"here": table})
+        tokens = ModelTokens()
+        access = ModelAccess(account=lambda: ACCOUNT, provider="here", has_door=True)
+        self.token = tokens.issue(access)
+        self.handler: RouteHandler = ModelRoutes(self._providers, tokens).at_door(access)
+
+    def body(self, *sizes: int) -> str:
+        """A call whose prompt says what the host is to answer."""
+        prompt = {"role": "user", "content": ",".join(map(str, sizes))}
+        return json.dumps({"model": "m", "stream": True, "messages": [prompt]})
+
+    async def close(self) -> None:
+        """Ends its connections."""
+        await self._providers.close()
+
+
 async def one(
-    here: Yard, rules: Rules, client: str, wanted: dict[str, Any], *, is_direct: bool
+    here: Yard, rules: Rules, client: str, wanted: dict[str, Any], routes: RouteHandler | None
 ) -> tuple[float, dict[str, Any]]:
-    """CPU seconds of this process while a worker asks, and what it said."""
+    """CPU seconds of this process while a worker asks, and what it said. Without routes, it asks directly."""
     argv = (PYTHON, "-S", client, "ask", json.dumps(wanted))
-    if is_direct:
+    if routes is None:
         inmate = await here.spawn(*argv, network="shared")
     else:
         inmate = await spawn(here, *argv, readable=(client,), ports=(5432,))
-        serve(inmate, rules, routes=chunks)
+        serve(inmate, rules, routes=routes)
     async with inmate:
         began = time.process_time()
         said = await inmate.read_all()

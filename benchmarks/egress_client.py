@@ -22,7 +22,9 @@ def main() -> None:
 
 
 def serve() -> None:
-    """Answers each request with `?N` chunks of as many bytes as `&` says, `@` milliseconds apart."""
+    """Answers each request with so many chunks of so many bytes, so many milliseconds apart: `?4000,200,0`.
+    A POST is a call of a model, whose prompt says that; each chunk of its answer is an event.
+    """
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
         print(listener.getsockname()[1], flush=True)
         while True:
@@ -35,22 +37,69 @@ def answer(made: socket.socket) -> None:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while True:
             head = b""
-            while not head.endswith(b"\r\n\r\n"):
+            while b"\r\n\r\n" not in head:
                 more = made.recv(65_536)
                 if not more:
                     return
                 head += more
+            head, _, body = head.partition(b"\r\n\r\n")
+            is_call = head.startswith(b"POST ")
             query = head.split(b" ", 2)[1].partition(b"?")[2].decode()
+            if is_call:
+                query = json.loads(read_body(made, head, body))["messages"][0]["content"]
             count, size, pause = (int(word) for word in query.split(","))
-            made.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (count * size))
+            piece, last = event(size) if is_call else b"x" * size, LAST if is_call else b""
+            kind = b"Content-Type: text/event-stream\r\n" if is_call else b""
+            length = count * size + len(last)
+            made.sendall(b"HTTP/1.1 200 OK\r\n%bContent-Length: %d\r\n\r\n" % (kind, length))
             for _ in range(count):
-                made.sendall(b"x" * size)
+                made.sendall(piece)
                 if pause:
                     time.sleep(pause / 1_000)
+            made.sendall(last)
+
+
+LAST = (
+    b'data: {"model":"m","choices":[],"usage":{"prompt_tokens":9,"completion_tokens":9}}\n\ndata: [DONE]\n\n'
+)
+"""Of a model's stream."""
+
+
+def read_body(made: socket.socket, head: bytes, body: bytes) -> bytes:
+    """The whole of it; `body` is what came with the head."""
+    lines = head.lower().split(b"\r\n")
+    size = next(int(line[15:]) for line in lines if line.startswith(b"content-length:"))
+    while len(body) < size and (more := made.recv(size - len(body))):
+        body += more
+    return body
+
+
+def event(size: int) -> bytes:
+    """A piece of a model's answer, of so many bytes, as OpenAI writes it that was asked for usage."""
+    before = b'data: {"model":"m","choices":[{"index":0,"delta":{"content":"'
+    after = b'"}}],"usage":null}\n\n'
+    return before + b"x" * max(1, size - len(before) - len(after)) + after
+
+
+def written(path: str, host: str, body: str, token: str) -> bytes:
+    """A request; with a body, a call of a model."""
+    if not body:
+        return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n"
+    return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
 
 
 def ask(
-    *, address: str, port: int, connect: str, path: str, host: str, times: int, is_kept: bool
+    *,
+    address: str,
+    port: int,
+    connect: str,
+    path: str,
+    host: str,
+    times: int,
+    is_kept: bool,
+    body: str = "",
+    token: str = "",
 ) -> dict[str, Any]:
     """Seconds to the first byte of each of so many requests, of the look-ups of names for them, and of the
     whole of them.
@@ -71,7 +120,7 @@ def ask(
                 made.sendall(f"CONNECT {connect} HTTP/1.1\r\nHost: {connect}\r\n\r\n".encode())
                 made.recv(65_536)
                 asked = time.perf_counter()
-        made.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        made.sendall(written(path, host, body, token))
         data = made.recv(262_144)
         firsts.append(time.perf_counter() - asked)
         head, _, rest = data.partition(b"\r\n\r\n")

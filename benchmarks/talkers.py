@@ -1,19 +1,28 @@
-"""What agents that say too much cost the gateway in memory: `python -m benchmarks.talkers [again] [KIND …]`.
+"""What agents that say too much cost the gateway in memory: `python -m benchmarks.talkers [KIND …]`.
 
-For each kind of talker (tests/hostile/talker.py): resident memory of the gateway before, at its highest
-while one of them talks, and while twenty do, and five seconds after their sessions were deleted; MiB. With
-`again`, twenty talk twice: what only the first time leaves is no leak. What was left is split into memory of
-its own (RssAnon), files such as libraries (RssFile), and shared memory (RssShmem).
+For each kind of talker (tests/hostile/talker.py), in a gateway of its own: resident memory of the gateway
+before, how far above that it was at its highest while one of them talked and while twenty did, and what was
+left five seconds after their sessions were deleted; MiB. The table ends with the highest of each column, and
+names what missed its bound. `--again`: twenty talk twice, as what only the first time leaves is no leak.
+`--parts`: what was left is split into memory of its own (RssAnon), files such as libraries (RssFile), and
+shared memory (RssShmem). `--turns N`: so many turns a session (3). `--json FILE` keeps the figures of each
+kind as soon as it has them; the table has those, too, that the file had before, and with `--show` nothing is
+measured.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
+import os
 import pathlib
 import sys
 import tempfile
 from typing import Final
+
+import msgspec
+from msgspec import Struct
 
 from tests.gateways import RunningGateway, running_gateway
 
@@ -50,9 +59,38 @@ KINDS: Final = {
 NO_LOOP: Final = "[sessions]\ncrash_limit = 100\n"
 MANY: Final = 20
 AFTER_SECONDS: Final = 5
-
-
+BOUNDS_MIB: Final = {1: 32.0, MANY: 128.0}
+"""How far above the start memory may be while so many talk."""
+LEFT_PERCENT: Final = 10.0
+"""How much more than at the start may be left."""
 PARTS: Final = ("RssAnon", "RssFile", "RssShmem")
+
+
+class Round(Struct, frozen=True):
+    """What so many sessions at once cost; MiB."""
+
+    sessions: int
+    start: float
+    most: float
+    """Above the start."""
+    left: float
+    parts: dict[str, float]
+    """What was left, by kind of memory."""
+
+    @property
+    def left_percent(self) -> float:
+        """Of the start."""
+        return 100 * self.left / self.start
+
+    @property
+    def misses(self) -> list[str]:
+        """Which of its bounds it did not keep."""
+        missed = []
+        if self.most > BOUNDS_MIB[self.sessions]:
+            missed.append(f"{self.sessions} at once")
+        if self.left_percent > LEFT_PERCENT:
+            missed.append(f"left by {self.sessions}")
+        return missed
 
 
 def resident(pid: int, name: str = "VmRSS") -> float:
@@ -82,9 +120,9 @@ async def talk(gateway: RunningGateway, name: str, prompt: str, *, turns: int) -
                     return
 
 
-async def measure(gateway: RunningGateway, prompt: str, count: int, *, turns: int = 3) -> str:
-    """A row: how far above the start the highest was, and what was left."""
-    start, parts = resident(gateway.pid), [resident(gateway.pid, part) for part in PARTS]
+async def measure(gateway: RunningGateway, prompt: str, count: int, *, turns: int) -> Round:
+    """How far above the start the highest was, and what was left."""
+    start, parts = resident(gateway.pid), {part: resident(gateway.pid, part) for part in PARTS}
     forget_peak(gateway.pid)
     names = [f"talker-{number}" for number in range(count)]
     await asyncio.gather(*(talk(gateway, name, prompt, turns=turns) for name in names))
@@ -92,31 +130,89 @@ async def measure(gateway: RunningGateway, prompt: str, count: int, *, turns: in
     for name in names:
         await gateway.delete(name)
     await asyncio.sleep(AFTER_SECONDS)
-    left = resident(gateway.pid)
-    grown = " ".join(
-        f"{resident(gateway.pid, part) - before:+.1f}" for part, before in zip(PARTS, parts, strict=True)
-    )
-    share = 100 * left / start - 100
-    return f"{start:7.1f} {peak - start:+8.1f} {left - start:+7.1f} ({share:+4.0f} %; {grown})"
+    left = resident(gateway.pid) - start
+    grown = {part: resident(gateway.pid, part) - before for part, before in parts.items()}
+    return Round(count, start, peak - start, left, grown)
 
 
-async def main(kinds: list[str]) -> None:
-    """Prints two rows for each kind, or three."""
-    rounds = [(1, ""), (MANY, "")]
-    if "again" in kinds:
-        rounds.append((MANY, "again"))
-    print(f"{'':24} start  highest    left (of start; {' '.join(PARTS)})")
+async def measured(prompt: str, counts: list[int], *, turns: int) -> list[Round]:
+    """The rounds of a kind, in a gateway of their own that has had a short session."""
+    command = json.dumps([sys.executable, "-I", str(TALKER)])
+    agent = f'[agents.talker]\ncommand = {command}\nreadable = ["{TALKER.parent}"]\n'
     with tempfile.TemporaryDirectory() as folder:
-        command = json.dumps([sys.executable, "-I", str(TALKER)])
-        agent = f'[agents.talker]\ncommand = {command}\nreadable = ["{TALKER.parent}"]\n'
         async with running_gateway(pathlib.Path(folder), config=agent + NO_LOOP) as gateway:
             await talk(gateway, "warm", "text 1 1", turns=1)
             await gateway.delete("warm")
-            for kind in [kind for kind in kinds if kind != "again"] or KINDS:
-                for count, when in rounds:
-                    row = await measure(gateway, KINDS[kind], count)
-                    print(f"{kind:10} {count:4} {when:6} {row}", flush=True)
+            return [await measure(gateway, prompt, count, turns=turns) for count in counts]
+
+
+def misses(rounds: list[Round]) -> list[str]:
+    """What a kind missed."""
+    return list(dict.fromkeys(missed for one in rounds for missed in one.misses))
+
+
+def row(kind: str, rounds: list[Round], *, with_parts: bool) -> str:
+    """A line of the table."""
+    cells = "".join(f"  {one.most:10.1f} {one.left:+6.1f} ({one.left_percent:+3.0f} %)" for one in rounds)
+    line = f"{kind:10} {rounds[0].start:6.1f}{cells}   {'; '.join(misses(rounds)) or 'met'}"
+    if with_parts:
+        line += "   " + " | ".join(" ".join(f"{one.parts[part]:+.1f}" for part in PARTS) for one in rounds)
+    return line
+
+
+def table(found: dict[str, list[Round]], *, with_parts: bool) -> str:
+    """A line for each kind, the highest of each column, and what missed its bound."""
+    columns = list(zip(*found.values(), strict=False))
+    titles = "".join(f"  {f'most in {column[0].sessions}':>10} {'left':>14}" for column in columns)
+    lines = [f"{'':10} {'start':>6}{titles}" + (f"   left: {' '.join(PARTS)}" if with_parts else "")]
+    lines += (row(kind, rounds, with_parts=with_parts) for kind, rounds in found.items())
+    worst = "".join(
+        f"  {max(one.most for one in column):10.1f} {max(one.left for one in column):+6.1f}"
+        f" ({max(one.left_percent for one in column):+3.0f} %)"
+        for column in columns
+    )
+    lines.append(f"{'highest':10} {max(rounds[0].start for rounds in found.values()):6.1f}{worst}")
+    missed = [f"{kind}: {miss}" for kind, rounds in found.items() for miss in misses(rounds)]
+    bounds = ", ".join(f"{bound:g} in {count}" for count, bound in BOUNDS_MIB.items())
+    lines.append(f"bounds: {bounds}; left {LEFT_PERCENT:g} %. Missed: {', '.join(missed) or 'none'}")
+    return "\n".join(lines)
+
+
+def figures(kept: pathlib.Path | None) -> dict[str, list[Round]]:
+    """What a file has of earlier runs."""
+    if kept is None or not kept.exists():
+        return {}
+    return msgspec.json.decode(kept.read_bytes(), type=dict[str, list[Round]])
+
+
+def keep(kept: pathlib.Path | None, found: dict[str, list[Round]]) -> None:
+    """Writes it into the file, if there is one."""
+    if kept is not None:
+        kept.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+
+
+async def main(options: argparse.Namespace) -> bool:
+    """Measures, prints the table; whether every bound was kept."""
+    counts = [1, MANY, MANY] if options.again else [1, MANY]
+    kept: pathlib.Path | None = options.json
+    found = figures(kept)
+    for kind in () if options.show else options.kinds or KINDS:
+        found[kind] = await measured(KINDS[kind], counts, turns=options.turns)
+        print(
+            row(kind, found[kind], with_parts=options.parts), f"  load {os.getloadavg()[0]:.0f}", flush=True
+        )
+        keep(kept, found)
+    found = {kind: found[kind] for kind in KINDS if kind in found}
+    print(table(found, with_parts=options.parts))
+    return not any(misses(rounds) for rounds in found.values())
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.talkers")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--again", action="store_true", help="twenty talk twice")
+    parser.add_argument("--parts", action="store_true", help="say which kind of memory was left")
+    parser.add_argument("--turns", type=int, default=3, help="of each session (3)")
+    parser.add_argument("--json", type=pathlib.Path, help="where to keep the figures")
+    parser.add_argument("--show", action="store_true", help="only the table of the figures of --json")
+    sys.exit(0 if asyncio.run(main(parser.parse_args())) else 1)

@@ -90,7 +90,7 @@ class PeopleFace:
         reached = reach(principal_of(request))
         tenants = {name for name in (reached, request.query_params.get("tenant")) if name is not None}
         has_visitors = request.query_params.get("visitors", "").lower() in _YES
-        last_used = await self._last_used()
+        last_used = await self._last_used(has_visitors=has_visitors)
         keys, own = self._good_keys(), self._vault.names()
         with_own = {owner for owner in own if "/" in owner}  # the others are tenants'
         owners = (
@@ -111,10 +111,18 @@ class PeopleFace:
         ]
         return json_response(PeopleList(rows, has_more=len(found) > limit))
 
-    async def _last_used(self) -> dict[str, int]:
-        """Owner → when one of their sessions or keys was last used."""
-        totals = await self._services.store.sessions.totals()
-        used = {owner: total.last_active_at for owner, total in totals.items()}
+    async def _last_used(self, *, has_visitors: bool) -> dict[str, int]:
+        """Owner → when one of their sessions or keys was last used; of visitors only if asked for."""
+        used = await self._services.store.sessions.last_used(has_visitors=has_visitors)
+        return self._and_now(used | await self._used_by(self._people.disabled.keys() - used.keys()))
+
+    async def _used_by(self, owners: Iterable[str]) -> dict[str, int]:
+        """The same of a few, by what is stored."""
+        found = [await self._services.store.sessions.of_owner(owner, limit=1) for owner in owners]
+        return {record.owner: record.last_active_at for records in found for record in records}
+
+    def _and_now(self, used: dict[str, int]) -> dict[str, int]:
+        """With what is not stored yet."""
         now = self._services.wall_ms()
         live = (
             (session.record.owner, now - round(session.idle_seconds * 1000))
@@ -188,6 +196,6 @@ class PeopleFace:
         return Principal(body.tenant, body.subject).owner
 
     async def _answer(self, owner: str) -> Response:
-        used = await self._last_used()
+        used = self._and_now(await self._used_by([owner]))
         keys, own = self._good_keys().get(owner, 0), self._vault.names().get(owner, [])
         return json_response(self._summary(owner, used.get(owner), keys, own))

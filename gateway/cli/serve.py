@@ -32,7 +32,7 @@ from gateway.server.succession import Predecessor
 from gateway.server.systemd import passed_listener
 from gateway.stores.opening import migrations_of
 from gateway.stores.sqlite.schema import is_current
-from gateway.telemetry import logs, terminal
+from gateway.telemetry import logs, processor, terminal
 from gateway.version import VERSION
 from gateway.workers import memory
 
@@ -155,6 +155,7 @@ def _run(
     os.umask(0o077)
     memory.return_large_blocks()
     sys.setswitchinterval(SWITCH_SECONDS)
+    processor.go_first()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve_until_signal(options, config, listener, predecessor))

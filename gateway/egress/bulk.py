@@ -26,6 +26,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.egress.pace import BYTE_SECONDS, SHARE, LoopShare
+from gateway.telemetry.processor import give_way
 from worker.spec import MIB
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ HALF_CLOSED_SECONDS: Final = 60.0
 """When one end has said its last, the other may go on so long without a byte."""
 REPORTED_BYTES: Final = 2 * MIB
 """What has passed is reported in pieces of that size, and at the end."""
+NICE: Final = 3
+"""nice(2). Workers are at 5 unless configured: they share what a flood leaves."""
 _NO_PIPE: Final = (-1, -1)
 _SPLICE: Final = 0x01 | 0x02
 """SPLICE_F_MOVE and SPLICE_F_NONBLOCK (splice(2))."""
@@ -279,6 +282,7 @@ class _Thread:
         os.eventfd_write(self._waker, 1)
 
     def _run(self) -> None:
+        give_way(NICE)
         try:
             self._go_round()
         except Exception:

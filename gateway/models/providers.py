@@ -248,6 +248,7 @@ class Providers:
         self._metrics = metrics
         self._monotonic = monotonic
         self._client: aiohttp.ClientSession | None = None
+        self._proxies: dict[str, str] | None = None
         self._is_closed = False
         self._breakers: OrderedDict[tuple[str, bytes, str], Breaker] = OrderedDict()
         self._providers: dict[str, ModelProvider] = {}
@@ -298,7 +299,7 @@ class Providers:
                 headers=sent,
                 allow_redirects=False,
                 timeout=provider.timeout,
-                proxy=_proxy(yarl.URL(url)),
+                proxy=self._proxy(yarl.URL(url)),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             broken = _broken(error)
@@ -315,6 +316,19 @@ class Providers:
                 auto_decompress=False,
             )
         return self._client
+
+    def _proxy(self, url: yarl.URL) -> str | None:
+        """The proxy of the environment for this address. That is read at the first call, all of it: it takes
+        longer than most of a call.
+
+        Not aiohttp's `trust_env`: that reads ~/.netrc too, whose credentials clash with ours, in a thread a
+        call.
+        """
+        if self._proxies is None:
+            self._proxies = requests.getproxies()
+        if not self._proxies or requests.proxy_bypass(url.host or ""):
+            return None
+        return self._proxies.get(url.scheme)
 
     # -- breakers ---------------------------------------------------------------------------------------
 
@@ -715,13 +729,3 @@ def pause_before(tries: int, asked: float | None) -> float | None:
     if asked is not None:
         return asked if asked <= RETRY_AFTER_LIMIT_SECONDS else None
     return min(BACKOFF_SECONDS * 2.0**tries, BACKOFF_LIMIT_SECONDS) * random.uniform(0.5, 1)
-
-
-def _proxy(url: yarl.URL) -> str | None:
-    """The proxy of the environment for this address.
-
-    Not aiohttp's `trust_env`: that reads ~/.netrc too, whose credentials clash with ours, in a thread a call.
-    """
-    if requests.proxy_bypass(url.host or ""):
-        return None
-    return requests.getproxies().get(url.scheme)

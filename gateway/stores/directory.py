@@ -62,7 +62,7 @@ class Newcomer(Struct, frozen=True, kw_only=True):
     mark: str = ""
     """Of its data directory, which it has locked; who has the same mark and is not this start, is dead."""
     schema: str
-    """Of the tables that it knows, those of applications too."""
+    """Of the tables that it needs, those of applications too."""
     lease_seconds: float
     beat_seconds: float
 
@@ -207,8 +207,9 @@ class NodeAdmission:
         if row.schema != new.schema:
             return (
                 f"The gateway {row.name!r} at {row.url} (version {row.version}) knows other tables than"
-                f" this one: {row.schema} there, {new.schema} here. All must be of the same version, with"
-                " the same applications: stop the others first."
+                f" this one: {row.schema} there, {new.schema} here. Nobody changes tables under a"
+                " gateway that runs. If this one is of a newer version, end all that are older first, each"
+                " with agent-gateway nodes drain NAME. Else give it their version and applications."
             )
         if row.lease_seconds != new.lease_seconds:
             return (

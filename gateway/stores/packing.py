@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw
 
-from gateway.events.facts import Event, QueueChanged, TurnEnded, TurnInterrupted, TurnStarted
+from gateway.events.facts import Event, MessageAdded, QueueChanged, TurnEnded, TurnInterrupted, TurnStarted
 
 ROW_BYTES: Final = 900
 """A longer row of neighbours would not fit into SQLite's page of 4 KiB with three others, and spill."""
@@ -20,6 +20,11 @@ MARKS: Final[frozenset[type]] = frozenset((TurnStarted, TurnEnded, TurnInterrupt
 """Facts after which `has_open_turn` may be another."""
 _ENDED, _OPEN, _WAITS_FOR_BUDGET = 0, 1, 2
 """Of `has_open_turn`; an earlier program looks for those that are 1."""
+
+SAID_HEAD: Final = b'{"type":"%b"' % str(MessageAdded.__struct_config__.tag).encode()
+"""How a large body begins that is read although it is large: all other text comes in pieces."""
+SILENT: Final = b'{"type":"large"}'
+"""Stands for a large event where only what was said counts: a picture is not read to find words."""
 
 Row = tuple[int, int, int, bytes]
 """session, seq, at, body"""

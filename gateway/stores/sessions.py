@@ -79,8 +79,6 @@ class OwnerTotal(Struct, frozen=True):
 
     sessions: int
     stored_bytes: int
-    last_active_at: int = 0
-    """When one of its sessions was last used, in milliseconds since 1970 UTC."""
 
 
 class SessionStore(Protocol):
@@ -142,7 +140,12 @@ class SessionStore(Protocol):
         """How many sessions are stored."""
 
     async def totals(self) -> dict[str, OwnerTotal]:
-        """How much is stored, owner by owner."""
+        """How much is stored, owner by owner. All sessions are read: for a start."""
+
+    async def last_used(self, *, has_visitors: bool) -> dict[str, int]:
+        """Owner → when one of its sessions was last used, in milliseconds since 1970 UTC; visitors only if
+        asked for, as there may be many more of them than of all others.
+        """
 
     async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
         """Gives a session to another owner under this id, and ends its links unless they are kept, in one

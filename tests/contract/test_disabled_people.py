@@ -27,12 +27,19 @@ async def test_enabling_forgets_it_and_nothing_else(store: Store) -> None:
     assert (await store.people.disabled())["acme/ann"] == 8
 
 
-async def test_totals_say_when_an_owner_was_last_active(store: Store) -> None:
+async def test_it_is_known_when_an_owner_was_last_active(store: Store) -> None:
     await store.sessions.create(record("one", at=1000))
     await store.sessions.create(record("two", at=3000))
     await store.sessions.create(record("three", owner="t/other", at=2000))
-    totals = await store.sessions.totals()
-    assert {owner: total.last_active_at for owner, total in totals.items()} == {"t/s": 3000, "t/other": 2000}
+    known = {"t/s": 3000, "t/other": 2000}
+    assert await store.sessions.last_used(has_visitors=False) == known
+    visitors = {f"{tenant}/~{number}": 4000 + number for tenant in ("a", "t", "u") for number in range(3)}
+    for owner, at in visitors.items():
+        await store.sessions.create(record("visiting", owner=owner, at=at))
+    await store.sessions.create(record("after visitors", owner="t/\u00e9", at=5000))
+    known["t/\u00e9"] = 5000
+    assert await store.sessions.last_used(has_visitors=False) == known
+    assert await store.sessions.last_used(has_visitors=True) == known | visitors
 
 
 @pytest.mark.parametrize("name", [name for name in ENGINES if name != "memory"])

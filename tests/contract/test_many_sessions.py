@@ -92,6 +92,7 @@ async def test_no_question_about_some_sessions_reads_all_of_them(monkeypatch: py
                 "expired": lambda: sessions.expired(1, limit=100),
                 "with_open_turn": sessions.with_open_turn,
                 "waiting_for_budget": sessions.waiting_for_budget,
+                "last_used": lambda: sessions.last_used(has_visitors=False),
                 "stand": lambda: store.logs.stand("key-2"),
                 "claim": lambda: directory.claim("t/much", "s2"),
                 "claim_open": lambda: directory.claim_open(limit=100),

@@ -14,8 +14,8 @@ import pytest
 
 from gateway.errors import StoreFailed
 from gateway.events import facts as ev
-from gateway.events.facts import Event, EventData
-from gateway.stores import stretches
+from gateway.events.facts import LARGE_BYTES, Event, EventData
+from gateway.stores import searching, stretches
 from gateway.stores.contract import Founding, Store
 from gateway.stores.labels import LabelChange, Labels
 from gateway.stores.postgresql import search as postgresql_search
@@ -197,6 +197,28 @@ async def test_compaction_changes_nothing_that_is_found(store: Store) -> None:
     assert await names(store, "needle") == {("a", "a1")}
     await store.logs.compact(sink.key, through=6)
     assert await names(store, "needle") == {("a", "a1")}
+
+
+async def test_what_is_large_and_says_nothing_is_not_read_to_find_words(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last = turn(1, "the first apple"), turn(10, "the last pear " + "x" * LARGE_BYTES)
+    picture = ev.ContentBlock("b1", "t1", msgspec.Raw(b'{"type":"image","data":"%b"}' % (b"A" * LARGE_BYTES)))
+    read: list[int] = []
+    for reader in (stretches.Gathering, searching.Reading):
+        add = reader.add
+
+        def noted(one: Any, events: list[Event], add: Any = add) -> None:
+            read.extend(event.size_bytes for event in events if not isinstance(event.data, ev.MessageAdded))
+            add(one, events)
+
+        monkeypatch.setattr(reader, "add", noted)
+    await said(store, "s1", *first[:2], Event(3, 1003, picture), Event(4, 1004, first[-1].data), *last)
+    for _ in range(2):  # without the index, and with it
+        for word in ("apple", "pear"):
+            assert [match.session_id for match in await search_all(store, word)] == ["s1"]
+        await indexed(store)
+    assert max(read, default=0) < 1_000
 
 
 async def test_a_turn_that_runs_is_found_and_so_is_what_it_says_next(store: Store) -> None:

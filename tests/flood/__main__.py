@@ -8,6 +8,7 @@ import sys
 
 import uvloop
 
+from gateway.telemetry import processor
 from tests.flood.campaign import Flood
 
 
@@ -20,7 +21,7 @@ def main() -> int:
     parser.add_argument("--megabytes", type=int, default=10_240, help="the same (10240)")
     parser.add_argument("--seconds", type=float, default=2.5, help="of a window alone (2.5)")
     parser.add_argument("--limit", type=float, default=225, help="seconds; no round that ends later (225)")
-    parser.add_argument("--controls", action="store_true", help="the same without doors, too")
+    processor.go_first()  # as a gateway does
     flood = Flood(**vars(parser.parse_args()))
     print(f"strict walls, load {os.getloadavg()[0]:.1f}")  # noqa: T201 - the figures are for a person
     uvloop.run(flood.run())

@@ -1,13 +1,14 @@
 """Programs of the flood campaign that import nothing of the gateway, so that workers can run them.
 
-`upstream` is the listed host: it answers `GET /N` with N bytes. `flood` and `neighbour` read orders from
-stdin, a JSON object a line, and answer each with one line.
+`upstream` is a listed host: it answers `GET /N` with N bytes, and names at a UDP port. `flood` and
+`neighbour` read orders from stdin, a JSON object a line, and answer each with one line.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import sys
 import threading
@@ -27,6 +28,8 @@ PAUSE = 0.005
 def main() -> None:
     """Runs one of them."""
     if sys.argv[1] == "upstream":
+        if "idle" in sys.argv:
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         serve()
     obey: Callable[..., dict[str, Any]] = flood
     if sys.argv[1] == "neighbour":
@@ -44,11 +47,23 @@ def tell(line: object) -> None:
 
 
 def serve() -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=4_096) as listener:
-        tell(listener.getsockname()[1])
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=4_096) as listener,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as names,
+    ):
+        names.bind(("127.0.0.1", 0))
+        threading.Thread(target=answer_names, args=(names,), daemon=True).start()
+        tell(json.dumps([one.getsockname()[1] for one in (listener, names)]))
         while True:
             made, _ = listener.accept()
             threading.Thread(target=answer, args=(made,), daemon=True).start()
+
+
+def answer_names(names: socket.socket) -> None:
+    """Each with the question, as if it had one answer: enough for who counts them."""
+    while True:
+        question, asker = names.recvfrom(512)
+        names.sendto(question[:7] + b"\1" + question[8:], asker)
 
 
 def answer(made: socket.socket) -> None:
@@ -77,6 +92,7 @@ def flood(
     doors: dict[str, list[Any]],
     connections: int,
     names: int,
+    name_server: list[Any],
     first_name: int,
     times: int,
     downloads: int,
@@ -97,7 +113,8 @@ def flood(
             counts[what] = counts.get(what, 0) + by
 
     kinds = [kind for kind in doors if kind != "download"]
-    jobs: list[Callable[[], None]] = [lambda: look_up(first_name, names, times, count)]
+    asked = range(first_name, first_name + names)
+    jobs: list[Callable[[], None]] = [lambda: look_up(name_server, asked, times, seconds, count)]
     hoarded = [socket.socket() for _ in range(hoard)]
     for one in hoarded:
         with contextlib.suppress(OSError):
@@ -152,13 +169,17 @@ def connect(kind: str, where: list[Any], paced: Pace, count: Callable[..., None]
             count("served" if is_well else "cut" if not said else "wrong")
 
 
-def look_up(first: int, names: int, times: int, count: Callable[..., None]) -> None:
+def look_up(
+    server: list[Any], numbers: range, times: int, seconds: float, count: Callable[..., None]
+) -> None:
+    paced = Pace(len(numbers) * times, seconds)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         asking.settimeout(PATIENCE)
-        for number in [*range(first, first + names)] * times:
+        for done, number in enumerate([*numbers] * times):
+            paced.wait(done)
             label = b"name-%d" % number
             question = b"\1\1\1\0\0\1" + bytes(6) + bytes([len(label)]) + label + b"\4test\0\0\1\0\1"
-            asking.sendto(question, ("8.8.8.8", 53))
+            asking.sendto(question, (server[0], server[1]))
             said = asking.recv(512)
             count("names" if said[7] else "names refused")
 

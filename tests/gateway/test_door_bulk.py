@@ -96,6 +96,12 @@ async def _read(end: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
+def _nice_of_its_thread() -> int:
+    thread = next(one for one in threading.enumerate() if one.name == "door bulk")
+    assert thread.native_id is not None
+    return os.getpriority(os.PRIO_PROCESS, thread.native_id)
+
+
 async def _until(holds: Callable[[], bool]) -> None:
     async with within(10):
         while not holds():
@@ -110,6 +116,7 @@ async def test_much_passes_whole_both_ways_and_what_comes_after_a_pause_passes_t
         loop = asyncio.get_running_loop()
         for _ in range(2):
             await here.become_large()
+            assert _nice_of_its_thread() == min(19, os.getpriority(os.PRIO_PROCESS, 0) + bulk.NICE)
             up = asyncio.create_task(loop.sock_sendall(here.client, LARGE[::-1]))
             _, down, heard = await soon(
                 asyncio.gather(here.send(LARGE), here.receive(len(LARGE)), _read(here.host, len(LARGE))), 20

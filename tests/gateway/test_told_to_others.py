@@ -141,6 +141,27 @@ async def test_the_staff_at_one_hears_of_a_message_in_a_chat_of_the_other(
     assert told(second, "word", "told") >= 1
 
 
+async def test_the_staff_at_one_sees_who_is_there_at_both(two: tuple[GatewayInside, GatewayInside]) -> None:
+    first, second = two
+    visitor = Browser(second)
+    async with visitor.http, Shop(first).staff() as ruth:
+        name = await visitor.begin(2, customer_name="Eli", initial_message="hello")
+
+        async def counted(customers: int, names: list[str]) -> None:
+            async def is_so() -> bool:
+                stats = (await ruth.ask("GET", "/api/websocket/stats")).json
+                there = (await ruth.ask("GET", f"/api/websocket/sessions/{name}")).json
+                shown = [one["user_name"] for one in there["participants"]]
+                return (stats["customer_connections"], shown) == (customers, names)
+
+            await eventually(is_so)
+
+        async with visitor.socket(f"/ws/chat/customer/2/{name}?customer_name=Eli") as chat:
+            await chat.until("connection_status")
+            await counted(1, ["Eli"])
+        await counted(0, [])
+
+
 async def test_counts_and_the_operators_sight_are_of_both(two: tuple[GatewayInside, GatewayInside]) -> None:
     first, second = two
     key, name = await first.mint("cat", tenant="acme", scopes=["chat", "read"]), fresh_id()

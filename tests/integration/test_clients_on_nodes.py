@@ -11,15 +11,20 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import expect
 
 from tests.balancer import balanced
+from tests.browser.conftest import OpenPage
+from tests.browser.conftest import browser as browser
+from tests.browser.conftest import open_page as open_page
+from tests.browser.test_page import expect_answer, say
 from tests.gateways import ROOT, RunningGateway
 from tests.nodes import Nodes, running_nodes
 from tests.products.clients import *  # noqa: F403 - the tests
 from tests.products.clients import RATES
 from tests.products.shop import Shop, config
 from tests.scrapes import parsed
-from tests.shared import SHARED
+from tests.shared import SHARED, fresh_id
 
 pytestmark = SHARED
 COUNT = 2
@@ -60,3 +65,21 @@ async def test_every_conversation_has_a_cart_of_its_own(gateway: RunningGateway)
     )
     said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
+
+
+@pytest.mark.browser
+async def test_the_page_shows_two_people_the_same(gateway: RunningGateway, open_page: OpenPage) -> None:
+    """Its messages, what follows from them, and its button to stop; also after it was loaded again."""
+    address = f"{gateway.url}/#s={fresh_id('page')}"
+    first, second = await open_page(address), await open_page(address)
+    for number, page in enumerate((first, second)):
+        await say(page, f"/echo {number} of two")
+        for each in (first, second):
+            await expect_answer(each, f"{number} of two")
+    await say(first, "/count 600 1000")
+    await second.get_by_test_id("stop").click()
+    for page in (first, second):
+        await expect(page.get_by_test_id("message-agent").last).to_have_attribute("data-streaming", "false")
+        await page.reload()
+        await expect(page.get_by_test_id("message-user")).to_have_count(3)
+        await expect(page.get_by_test_id("message-agent").nth(1)).to_contain_text("1 of two")

@@ -4,7 +4,8 @@ that no worker is left.
 
 `python -m tests.torture.cluster --kills 100 --pauses 300` is the long form. With `--fence alone` nothing but
 the fence in the writes keeps gateways from the sessions of others, and with `--fence off` not even that: then
-the checkers must find something. `--rolling` is the campaign of orderly restarts instead (rolling.py).
+the checkers must find something. `--rolling` is the campaign of orderly restarts instead (rolling.py),
+`--keys 1000` that of idempotency keys sent to all gateways at once (keys.py).
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from tests.shared import crowding
 from tests.torture import unfenced
 from tests.torture.campaign import CONFIG, SETTLE_SECONDS, check_all, descendants, middle, worst
 from tests.torture.clients import Broken, Talker, World
+from tests.torture.keys import send_keys
 from tests.torture.rolling import roll
 
 PAUSE_SECONDS: Final = (0.1, 10.0)
@@ -45,6 +47,8 @@ QUIET_SECONDS: Final = (0.2, 1.5)
 """Between two faults."""
 BACK_SECONDS: Final = 30.0
 """How long one that stood still may take until it serves again, or ends."""
+KEYS_A_KILL: Final = 50
+"""With `--keys`: so many are sent between two kills, at least."""
 GONE_SECONDS: Final = LEASE_SECONDS + 1.0
 """How long workers may outlive a killed gateway, or live on beside their successor."""
 
@@ -264,7 +268,18 @@ def main() -> int:
         action="store_true",
         help="with --rolling, the proof that the counting sees something",
     )
+    parser.add_argument("--keys", type=int, default=0, help="so many keys instead, each at every gateway")
+    parser.add_argument("--a-key-each", action="store_true", help="with --keys, the proof of its counting")
     options = parser.parse_args()
+    if options.keys:
+        return send_keys(
+            nodes=options.nodes,
+            keys=options.keys,
+            kills=min(options.kills, options.keys // KEYS_A_KILL),
+            seconds=options.seconds,
+            seed=options.seed,
+            is_key_each=options.a_key_each,
+        )
     if options.rolling:
         return roll(
             nodes=options.nodes,

@@ -75,6 +75,15 @@ def test_nothing_that_a_provider_says_of_usage_raises(dialect: Dialect, body: by
     assert reader.usage(is_whole=True).total >= 0
 
 
+def test_events_that_tell_nothing_of_usage_hide_none_that_do() -> None:
+    reader = TONGUES["chat"].usage(ASKED)
+    reader.feed(b'data: {"model":"m-1","choices":[{"delta":{"content":"abcd"}}],"usage":null}\n\n' * 3)
+    assert reader.model == "m-1"
+    reader.feed(b'data: {"choices":[{"usage":null}],"usage":{"prompt_tokens":11,"completion_tokens":7}}\n\n')
+    reader.feed(b'data: {"choices":[],"usage":null}\n\n')
+    assert reader.usage(is_whole=True) == CallUsage(input=11, output=7)
+
+
 def test_a_long_string_is_read_in_time_that_grows_with_its_length() -> None:
     reader = TONGUES["chat"].usage(ASKED)
     reader.feed(b'data: {"content": "' + b"\\" * 1_000_001 + b"\n")

@@ -4,7 +4,9 @@ page.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -13,6 +15,7 @@ import msgspec
 from gateway.apps.product_chat.answers import CHAT_ID_SCHEMA
 from gateway.apps.product_chat.catalogue import Products, products_of
 from gateway.apps.product_chat.desk import Desk
+from gateway.apps.product_chat.guest_list import GuestList
 from gateway.apps.product_chat.inbox import InboxFace
 from gateway.apps.product_chat.rest import ProductsFace
 from gateway.apps.product_chat.settings import SHOP, ProductsConfig
@@ -40,12 +43,16 @@ def open_chats(context: Context) -> Faces:
     desk = Desk(context, open_products(context.tables), _catalogue(context))
     keys = ChatKeys(desk, context.gate, monotonic=context.monotonic)
     sockets = ProductSockets(desk, context, keys)
+    guests = GuestList(sockets.floor, tell=desk.tell_guests, monotonic=context.monotonic)
 
     @contextlib.asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
+        telling = asyncio.create_task(guests.run(), name="guest list of product chats")
         try:
             yield
         finally:
+            telling.cancel()
+            await asyncio.wait([telling])
             desk.close()
 
     return Faces(
@@ -56,14 +63,14 @@ def open_chats(context: Context) -> Faces:
                 *StaffFace(desk, context).operations(),
                 *WidgetFace(desk, context, keys).operations(),
                 *InboxFace(desk, context).operations(),
-                *SocketStats(desk, sockets.floor, context).operations(),
+                *SocketStats(desk, sockets.floor, guests, context).operations(),
             )
         ),
         sockets=tuple(sockets.sockets()),
         pages=PAGES,
         files={WIDGET: WIDGET_HEADERS},
         observers=(desk,),
-        hear=desk.hear,
+        hear=functools.partial(desk.hear, guests=guests.heard),
         lifespan=lifespan,
     )
 

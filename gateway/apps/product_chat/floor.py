@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
@@ -25,6 +26,29 @@ class Guest(Struct, frozen=True, kw_only=True):
     product_id: int | None = None
     since: str = ""
 
+    @property
+    def shown(self) -> ShownGuest:
+        """What the staff is shown of it."""
+        return ShownGuest(self.kind, self.name, self.session_id, self.since)
+
+
+class ShownGuest(Struct, frozen=True):
+    """Somebody who is there."""
+
+    kind: PosterType
+    name: str
+    session_id: str | None
+    since: str
+
+
+class Stand(Struct, frozen=True):
+    """A tenant's sockets in numbers."""
+
+    customers: int
+    admins: int
+    sessions: int
+    by_product: dict[str, int]
+
 
 class Floor:
     """Every open socket."""
@@ -34,6 +58,20 @@ class Floor:
         self._guests: dict[str, Guest] = {}
         self._held: Counter[tuple[str, str]] = Counter()
         self.refused = 0
+        self._changed = asyncio.Event()
+
+    async def changes(self, *, seconds: float) -> bool:
+        """Returns when somebody has come or gone since the last time, or after so long: then False."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        is_so = self._changed.is_set()
+        self._changed.clear()
+        return is_so
+
+    def guests(self) -> Iterable[Guest]:
+        """All of them."""
+        return self._guests.values()
 
     def enter(self, guest: Guest) -> str | None:
         """Takes a socket in; else which bound it would exceed."""
@@ -49,11 +87,13 @@ class Floor:
                 return what
         self._held.update(_counted(guest))
         self._guests[guest.connection_id] = guest
+        self._changed.set()
         return None
 
     def leave(self, guest: Guest) -> None:
         """A socket is gone."""
         if self._guests.pop(guest.connection_id, None) is not None:
+            self._changed.set()
             self._held.subtract(_counted(guest))
             for name in [name for name in _counted(guest) if not self._held[name]]:
                 del self._held[name]
@@ -66,17 +106,22 @@ class Floor:
         """The sockets of a chat."""
         return [guest for guest in self._guests.values() if guest.session_id == session_id]
 
-    def stats(self, tenant: str) -> dict[str, Any]:
-        """Numbers of a tenant's sockets."""
-        guests = [guest for guest in self._guests.values() if guest.tenant == tenant]
-        by_product = Counter(str(guest.product_id) for guest in guests if guest.product_id is not None)
-        return {
-            "total_connections": len(guests),
-            "customer_connections": sum(guest.kind == "customer" for guest in guests),
-            "admin_connections": sum(guest.kind == "admin" for guest in guests),
-            "active_sessions": len({guest.session_id for guest in guests} - {None}),
-            "connections_by_product": dict(by_product),
-        }
+    def stands(self) -> dict[str, Stand]:
+        """In numbers, by tenant."""
+        found: dict[str, list[Guest]] = {}
+        for guest in self._guests.values():
+            found.setdefault(guest.tenant, []).append(guest)
+        return {tenant: _stand(guests) for tenant, guests in found.items()}
+
+
+def _stand(guests: list[Guest]) -> Stand:
+    admins = sum(guest.kind == "admin" for guest in guests)
+    return Stand(
+        customers=len(guests) - admins,
+        admins=admins,
+        sessions=len({guest.session_id for guest in guests} - {None}),
+        by_product=dict(Counter(str(guest.product_id) for guest in guests if guest.product_id is not None)),
+    )
 
 
 def _counted(guest: Guest) -> list[tuple[str, str]]:

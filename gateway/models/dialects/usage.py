@@ -80,11 +80,11 @@ class UsageReader:
         if b"\n" not in chunk:
             self._hold(chunk, LINE_BYTES)
             return
-        first, *lines, rest = chunk.split(b"\n")
+        first, _, more = chunk.partition(b"\n")
         self._hold(first, LINE_BYTES)
-        self._line(b"".join(self._rest))
-        for line in lines:
-            self._line(line)
+        self._lines(b"".join(self._rest))
+        lines, _, rest = more.rpartition(b"\n")
+        self._lines(lines)
         self._rest, self._rest_bytes, self._is_skipping = [], 0, False
         self._hold(rest, LINE_BYTES)
 
@@ -97,12 +97,20 @@ class UsageReader:
         elif piece and not self._is_skipping:
             self._rest.append(piece)
 
-    def _line(self, line: bytes) -> None:
-        if not line.startswith(b"data:"):
+    def _lines(self, lines: bytes) -> None:
+        """Whole lines: a busy stream brings hundreds in one read, of which hardly one tells something."""
+        self._characters += sum(map(len, self._text.findall(lines)))
+        if not any(mark in lines for mark in self._marks):
             return
-        self._characters += sum(map(len, self._text.findall(line)))
-        if any(mark in line for mark in self._marks):
-            self._document(line[5:])
+        for line in lines.split(b"\n"):
+            if line.startswith(b"data:") and self._tells(line):
+                self._document(line[5:])
+
+    def _tells(self, line: bytes) -> bool:
+        """Whether it speaks of usage; some write `"usage":null` into each event, whose model is read once."""
+        if self._figures.model:
+            return any(line.count(mark) > line.count(mark + b":null") for mark in self._marks)
+        return any(mark in line for mark in self._marks)
 
     def _document(self, text: bytes) -> None:
         try:
@@ -129,7 +137,7 @@ class UsageReader:
         """Reads what came without a line end: a whole answer, or the last event."""
         rest, self._rest = b"".join(self._rest), []
         if self._is_events:
-            self._line(rest)
+            self._lines(rest)
         elif rest:
             self._characters += sum(map(len, self._text.findall(rest)))
             self._document(rest)
@@ -138,7 +146,7 @@ class UsageReader:
 def words_of(*names: str) -> re.Pattern[bytes]:
     """Finds the strings that are members of these names."""
     keys = "|".join(map(re.escape, names)).encode()
-    return re.compile(rb'"(?:' + keys + rb')"\s*:\s*"((?:[^"\\]++|\\.)*+)"?')
+    return re.compile(rb'"(?:' + keys + rb')"\s*:\s*"((?:[^"\\\n]++|\\.)*+)"?')
 
 
 def less(total: int | None, part: int | None) -> int:

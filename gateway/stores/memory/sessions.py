@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from gateway.errors import SessionExists, SessionNotFound
-from gateway.principal import tenant_of
+from gateway.principal import is_visitor, tenant_of
 from gateway.stores.idempotency import Remembered
 from gateway.stores.memory.credentials import MemoryCredentials
 from gateway.stores.memory.logs import MemoryLogs
@@ -208,6 +208,13 @@ class MemorySessions:
     async def totals(self) -> dict[str, OwnerTotal]:
         return {owner: _total([self._records[key] for key in keys]) for owner, keys in self._by_owner.items()}
 
+    async def last_used(self, *, has_visitors: bool) -> dict[str, int]:
+        return {
+            owner: max(self._records[key].last_active_at for key in keys)
+            for owner, keys in self._by_owner.items()
+            if keys and (has_visitors or not is_visitor(owner))
+        }
+
     async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
         record = self._records.get(key)
         if record is None or (owner, session_id) in self._keys:
@@ -252,7 +259,6 @@ def _total(records: Sequence[SessionRecord]) -> OwnerTotal:
     return OwnerTotal(
         len(records),
         sum(record.stored_bytes for record in records),
-        max(record.last_active_at for record in records),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from gateway.events.facts import LARGE_BYTES, Event
 from gateway.stores.compacting import READ_BYTES, READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
 from gateway.stores.database import Statements
-from gateway.stores.packing import Row, next_page, rows_of
+from gateway.stores.packing import SAID_HEAD, SILENT, Row, next_page, rows_of
 from gateway.stores.postgresql.claims import FENCE, HeldSessions
 from gateway.stores.sessions import FORK_BYTES, FORK_EVENTS, Forking
 
@@ -19,13 +19,18 @@ STATEMENT_BYTES: Final = 16 * 1024 * 1024
 """About as much is written by one statement: PostgreSQL takes at most a gigabyte at once."""
 
 _READ: Final = (
-    "SELECT seq, at, body FROM (SELECT seq, at, body, sum(length(body)) OVER (ORDER BY seq) - length(body)"
+    "SELECT seq, at, {body} FROM (SELECT seq, at, body, sum(length(body)) OVER (ORDER BY seq) - length(body)"
     " AS before FROM events WHERE session = {session} AND seq > $2 ORDER BY seq LIMIT $3) AS page"
     " WHERE before <= $4 ORDER BY seq"
 )
 """The length of a long body is known without reading it."""
-_READ_OF_ROW: Final = _READ.format(session="$1")
-_READ_OF_KEY: Final = _READ.format(session="(SELECT id FROM sessions WHERE key = $1)")
+_READ_OF_ROW: Final = _READ.format(body="body", session="$1")
+_READ_OF_KEY: Final = _READ.format(body="body", session="(SELECT id FROM sessions WHERE key = $1)")
+_READ_SAID: Final = _READ.format(
+    body="CASE WHEN length(body) > $5 AND substr(body, 10, 10) <> 'text_delta'"
+    " AND substr(body, 1, length($6::bytea)) <> $6 THEN NULL ELSE body END",
+    session="$1",
+)
 _PAGE: Final = (
     "SELECT seq, at, CASE WHEN length(body) > $3"
     " AND substr(body, 10, 10) NOT IN ('text_delta', 'thought_de') THEN NULL ELSE body END"
@@ -68,6 +73,15 @@ async def read(
     query = _READ_OF_KEY if isinstance(session, str) else _READ_OF_ROW
     rows = await connection.fetch(query, session, after, limit, max_bytes)
     return next_page(after, rows, limit=limit, max_bytes=max_bytes)
+
+
+async def read_said(
+    connection: Statements, session: int, *, after: int, limit: int, max_bytes: int
+) -> list[Event]:
+    """The same for whoever looks for what was said: a large event without text comes as a stand-in."""
+    rows = await connection.fetch(_READ_SAID, session, after, limit, max_bytes, LARGE_BYTES, SAID_HEAD)
+    found = ((seq, at, SILENT if body is None else body) for seq, at, body in rows)
+    return next_page(after, found, limit=limit, max_bytes=max_bytes)
 
 
 async def last_seq(connection: Statements, session: int) -> int:

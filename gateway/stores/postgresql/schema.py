@@ -3,8 +3,14 @@
 What each package has had is noted in `package_migrations`; the core is one of them. An application's scripts
 for PostgreSQL lie in the folder `postgresql` of its migrations.
 
+A script whose first line begins with `-- additive` promises that programs that do not know it work beside
+what it made: it adds tables, indexes, and columns with a default, and nobody waits long for its locks. That
+is noted with it. So gateways of the version before live on beside the first of a new one, and may start
+again.
+
 Guarantees: all that is missing is applied in one transaction, under a lock, so that of several gateways that
-start together one does it and the others find it done.
+start together one does it and the others find it done. A program uses no tables that a script changed which
+it does not know, unless that was additive.
 """
 
 from __future__ import annotations
@@ -28,6 +34,13 @@ _NOTED: Final = (
     "CREATE TABLE IF NOT EXISTS package_migrations (package text NOT NULL, number int NOT NULL,"
     " PRIMARY KEY (package, number))"
 )
+_ADDITIVE: Final = "-- additive"
+_CAN_SAY: Final = (
+    "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('package_migrations')"
+    " AND attname = 'is_additive')"
+)
+_LET_SAY: Final = "ALTER TABLE package_migrations ADD COLUMN is_additive boolean NOT NULL DEFAULT false"
+_HAD: Final = "SELECT number, is_additive FROM package_migrations WHERE package = $1"
 
 
 async def migrate(connection: Any, packages: Sequence[Migrations], *, is_copying: bool = False) -> None:
@@ -39,19 +52,29 @@ async def migrate(connection: Any, packages: Sequence[Migrations], *, is_copying
         if not is_copying and await has_table(connection, COPYING):
             raise StoreFailed("A copy into this database was cut short: run agent-gateway store copy again.")
         await connection.execute(_NOTED)
+        if not await connection.fetchval(_CAN_SAY):
+            await connection.execute(_LET_SAY)
         for package, scripts in [
             _of(CORE, CORE.directory),
             *(_of(one, one.directory / FOLDER) for one in packages),
         ]:
-            had = await connection.fetch("SELECT number FROM package_migrations WHERE package = $1", package)
-            await _apply(connection, package, scripts, {row[0] for row in had})
+            had = {row[0]: row[1] for row in await connection.fetch(_HAD, package)}
+            await _apply(connection, package, scripts, had)
 
 
 def named(packages: Sequence[Migrations]) -> str:
-    """Which tables a program with these applications knows: `core 4, notes 2`."""
+    """Which tables a program with these applications needs: `core 4, notes 2`. What is additive does not
+    count: gateways of which this is the same may live beside each other.
+    """
     folders = [(CORE.package, CORE.directory), *((one.package, one.directory / FOLDER) for one in packages)]
     found = ((name, numbered(folder) if folder.is_dir() else []) for name, folder in folders)
-    return ", ".join(f"{name} {scripts[-1][0]}" for name, scripts in found if scripts)
+    needed = ((name, [each for each in scripts if not is_additive(each[1])]) for name, scripts in found)
+    return ", ".join(f"{name} {scripts[-1][0]}" for name, scripts in needed if scripts)
+
+
+def is_additive(script: str) -> bool:
+    """Whether programs that do not know what it makes work beside it."""
+    return script.startswith(_ADDITIVE)
 
 
 def _of(package: Migrations, directory: pathlib.Path) -> tuple[str, list[tuple[int, str]]]:
@@ -66,17 +89,22 @@ def _of(package: Migrations, directory: pathlib.Path) -> tuple[str, list[tuple[i
     return package.package, scripts
 
 
-async def _apply(connection: Any, package: str, scripts: list[tuple[int, str]], had: set[int]) -> None:
+async def _apply(connection: Any, package: str, scripts: list[tuple[int, str]], had: dict[int, bool]) -> None:
+    """`had`: number → whether it is additive."""
     known = {number for number, _ in scripts}
-    if had - known:
+    unknown = [number for number, is_harmless in had.items() if number not in known and not is_harmless]
+    if unknown:
         raise StoreFailed(
-            f"The tables of {package} in the database are of version {max(had)}, this program knows up to "
-            f"{max(known, default=0)}: run the newer program, or restore a backup of before the upgrade."
+            f"The tables of {package} in the database are of version {max(unknown)}, this program knows up "
+            f"to {max(known, default=0)}: run the newer program, or restore a backup of before the upgrade."
         )
     for number, script in scripts:
         if number not in had:
             await connection.execute(script)
-            await connection.execute("INSERT INTO package_migrations VALUES ($1, $2)", package, number)
+            await connection.execute(
+                "INSERT INTO package_migrations (package, number, is_additive) VALUES ($1, $2, $3)",
+                *(package, number, is_additive(script)),
+            )
 
 
 async def has_table(connection: Any, table: str) -> bool:
@@ -85,10 +113,12 @@ async def has_table(connection: Any, table: str) -> bool:
 
 
 async def is_current(connection: Any, packages: Sequence[Migrations]) -> bool:
-    """True if a database has had everything, and of these packages nothing newer."""
+    """True if a database has had everything, and of these packages nothing newer that is not additive."""
     if not await has_table(connection, "package_migrations"):
         return False
     folders = {CORE.package: CORE.directory, **{one.package: one.directory / FOLDER for one in packages}}
     known = {(name, number) for name, folder in folders.items() for number, _ in numbered(folder)}
-    had = await connection.fetch("SELECT package, number FROM package_migrations")
-    return known == {(name, number) for name, number in had if name in folders}
+    says = "is_additive" if await connection.fetchval(_CAN_SAY) else "false"
+    query = f"SELECT package, number, {says} FROM package_migrations"  # noqa: S608 - literals
+    had = {(row[0], row[1]): row[2] for row in await connection.fetch(query) if row[0] in folders}
+    return known <= had.keys() and all(had[one] for one in had.keys() - known)

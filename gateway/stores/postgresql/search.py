@@ -199,7 +199,9 @@ class PostgresqlSearch:
 async def _page(connection: Statements, log: Gathering | Reading) -> list[Event]:
     """The next page of a log."""
     limit, max_bytes = stretches.PAGE_EVENTS, stretches.PAGE_BYTES
-    return await log_rows.read(connection, log.row_id, after=log.cursor, limit=limit, max_bytes=max_bytes)
+    return await log_rows.read_said(
+        connection, log.row_id, after=log.cursor, limit=limit, max_bytes=max_bytes
+    )
 
 
 async def _sessions(

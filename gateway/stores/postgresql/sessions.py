@@ -11,6 +11,7 @@ import msgspec
 from gateway.errors import SessionExists, SessionNotFound
 from gateway.events import facts as ev
 from gateway.events.facts import Event
+from gateway.principal import VISITOR_MARK, is_visitor
 from gateway.stores.database import PostgresqlDatabase, Statements
 from gateway.stores.postgresql import log_rows, tombstones
 from gateway.stores.postgresql.claims import FENCE, HeldSessions
@@ -42,6 +43,19 @@ _ADOPT: Final = (
     "UPDATE sessions SET owner = $1, session_id = $2 WHERE key = $3"
     " AND NOT EXISTS (SELECT FROM sessions WHERE owner = $1 AND session_id = $2)"
 )
+
+_LAST_USED: Final = "SELECT owner, max(last_active_at) FROM sessions GROUP BY owner"
+_NEXT: Final = "SELECT owner, last_active_at FROM sessions{after} ORDER BY owner, last_active_at DESC LIMIT 1"
+_VISITORS_OF: Final = f"split_part(o.owner, '/', 1) || '/{VISITOR_MARK}'"
+_AFTER: Final = (
+    f" WHERE owner > CASE WHEN starts_with(o.owner, {_VISITORS_OF})"
+    f" THEN {_VISITORS_OF[:-2]}{chr(ord(VISITOR_MARK) + 1)}' ELSE o.owner END"
+)
+_LAST_USED_BY_PEOPLE: Final = (
+    f"WITH RECURSIVE o (owner, at) AS (({_NEXT.format(after='')}) UNION ALL"  # noqa: S608 - literals
+    f" SELECT n.* FROM o, LATERAL ({_NEXT.format(after=_AFTER)}) AS n) SELECT owner, at FROM o"
+)
+"""From one owner to the next by the index, and past all visitors of a tenant at the first of them."""
 
 
 class PostgresqlSessions:
@@ -166,12 +180,14 @@ class PostgresqlSessions:
         return int(await self._database.query(lambda c: c.fetchval("SELECT count(*) FROM sessions")))
 
     async def totals(self) -> dict[str, OwnerTotal]:
-        query = (
-            "SELECT owner, count(*), sum(stored_bytes)::bigint, max(last_active_at) FROM sessions"
-            " GROUP BY owner"
-        )
+        query = "SELECT owner, count(*), sum(stored_bytes)::bigint FROM sessions GROUP BY owner"
         rows = await self._database.query(lambda connection: connection.fetch(query))
         return {row[0]: OwnerTotal(*row[1:]) for row in map(tuple, rows)}
+
+    async def last_used(self, *, has_visitors: bool) -> dict[str, int]:
+        query = _LAST_USED if has_visitors else _LAST_USED_BY_PEOPLE
+        rows = await self._database.query(lambda connection: connection.fetch(query))
+        return {row[0]: row[1] for row in rows if has_visitors or not is_visitor(row[0])}
 
     async def taken_uids(self) -> set[int]:
         query = "SELECT uid FROM sessions WHERE uid IS NOT NULL"

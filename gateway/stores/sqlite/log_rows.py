@@ -20,7 +20,7 @@ from typing import Final
 
 from gateway.events.facts import LARGE_BYTES, Event
 from gateway.stores.compacting import READ_BYTES, READ_ROWS, Batch, Rewriting, StoredRow, Unpacking
-from gateway.stores.packing import Row, next_page, rows_of
+from gateway.stores.packing import SAID_HEAD, SILENT, Row, next_page, rows_of
 from gateway.stores.sessions import FORK_BYTES, FORK_EVENTS, Forking
 
 _OF_WHAT_WAS_WRITTEN: Final = frozenset(
@@ -37,6 +37,12 @@ _READ: Final = (
     " SELECT seq, at, body FROM tail WHERE session = ?1 AND seq > ?2 UNION ALL"
     " SELECT seq, at, body FROM large WHERE session = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
 )
+_READ_SAID: Final = (
+    "SELECT seq, at, body FROM events WHERE session = ?1 AND seq > ?2 UNION ALL"
+    " SELECT seq, at, body FROM tail WHERE session = ?1 AND seq > ?2 UNION ALL"
+    " SELECT seq, at, id FROM large WHERE session = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+)
+"""The same with the places of large ones instead of their bodies: only their beginnings are read."""
 _PAGE: Final = (
     "SELECT seq, at, iif(length(body) > ?3 AND substr(body, 10, 10) NOT IN (?4, ?5), NULL, body)"
     " FROM events WHERE session = ?1 AND seq > ?2 ORDER BY seq LIMIT ?6"
@@ -173,6 +179,27 @@ def read(
         return next_page(after, rows, limit=limit, max_bytes=max_bytes)
     finally:
         rows.close()
+
+
+def read_said(
+    connection: sqlite3.Connection, session: int, *, after: int, limit: int, max_bytes: int
+) -> list[Event]:
+    """The same for whoever looks for what was said: a large event without text comes as a stand-in."""
+    rows = connection.execute(_READ_SAID, (session, after, limit))
+    try:
+        found = ((seq, at, _said(connection, body)) for seq, at, body in rows)
+        return next_page(after, found, limit=limit, max_bytes=max_bytes)
+    finally:
+        rows.close()
+
+
+def _said(connection: sqlite3.Connection, body: bytes | int) -> bytes:
+    """A body; of a large row, given by its place, a stand-in if it is no message."""
+    if isinstance(body, bytes):
+        return body
+    with connection.blobopen("large", "body", body, readonly=True) as blob:
+        head = blob.read(len(SAID_HEAD))
+        return head + blob.read() if head == SAID_HEAD else SILENT
 
 
 def last_seq(connection: sqlite3.Connection, session: int) -> int:

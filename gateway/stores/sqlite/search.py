@@ -283,7 +283,7 @@ class SqliteSearch:
 def _page(connection: sqlite3.Connection, log: Gathering | Reading) -> list[Event]:
     """The next page of a log, in the thread that reads."""
     limit, max_bytes = stretches.PAGE_EVENTS, stretches.PAGE_BYTES
-    return log_rows.read(connection, log.row_id, after=log.cursor, limit=limit, max_bytes=max_bytes)
+    return log_rows.read_said(connection, log.row_id, after=log.cursor, limit=limit, max_bytes=max_bytes)
 
 
 def _sessions(

@@ -12,6 +12,7 @@ import msgspec
 from gateway.errors import SessionExists, SessionNotFound
 from gateway.events import facts as ev
 from gateway.events.facts import Event
+from gateway.principal import is_visitor
 from gateway.stores.database import Database
 from gateway.stores.idempotency import Remembered
 from gateway.stores.session_rows import CHANGED, COLUMNS, SELECT, changed_in, record_of, record_row
@@ -138,8 +139,13 @@ class SqliteSessions:
         )
 
     async def totals(self) -> dict[str, OwnerTotal]:
-        query = "SELECT owner, count(*), sum(stored_bytes), max(last_active_at) FROM sessions GROUP BY owner"
+        query = "SELECT owner, count(*), sum(stored_bytes) FROM sessions GROUP BY owner"
         return await self._database.read(lambda c: {row[0]: OwnerTotal(*row[1:]) for row in c.execute(query)})
+
+    async def last_used(self, *, has_visitors: bool) -> dict[str, int]:
+        query = "SELECT owner, max(last_active_at) FROM sessions GROUP BY owner"
+        found = await self._database.read(lambda c: dict(c.execute(query).fetchall()))
+        return {owner: at for owner, at in found.items() if has_visitors or not is_visitor(owner)}
 
     async def adopt(self, key: str, *, owner: str, session_id: str, keeps_shares: bool) -> bool:
         def act(connection: sqlite3.Connection) -> bool:

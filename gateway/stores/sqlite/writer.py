@@ -34,6 +34,7 @@ from gateway.stores.grouping import Grouping, WriteCall, WriteGroup, refuse
 from gateway.stores.logs import Sink
 from gateway.stores.packing import MARKS, Row, rows_of, turn_after
 from gateway.stores.sqlite import log_rows
+from gateway.telemetry.processor import give_way
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class Writer:
     # -- the thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        _give_way()
+        give_way(NICE)  # and before the workers
         try:
             self._work()
         except BaseException as error:
@@ -370,13 +371,6 @@ class Writer:
         """On the loop."""
         refuse(calls, sinks, error)
         self._heard.set()
-
-
-def _give_way() -> None:
-    """The loop goes before this thread if they share a core, and this thread before the workers."""
-    thread = threading.get_native_id()  # on Linux each thread has a nice value of its own
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 def _transact(connection: sqlite3.Connection, act: Act) -> None:

@@ -1,4 +1,6 @@
-"""Budgets over three gateways on one database: together they keep to one, also when one of them dies."""
+"""What three gateways on one database count together, also when one of them dies: budgets, turns at once, and
+idempotency keys.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ import aiohttp
 
 from tests.fake_model import Behaviour, FakeModel, fake_model
 from tests.nodes import Nodes, running_nodes
-from tests.shared import Answer, ask, eventually
+from tests.shared import Answer, ask, crowding, eventually
+from tests.torture.keys import TEN, TENANTS, KeyCampaign, KeyFigures, Sent, begun_at_once, judge
 
 COST: Final = 0.004
 """What a call comes to."""
@@ -33,7 +36,11 @@ output = 10.0
 quota = {{ cost_per_day = {LIMIT} }}
 [tenants.dying]
 quota = {{ cost_per_day = {HELD_ONCE} }}
+{TENANTS}
 """
+COUNTED: Final = {"prompt_tokens": 1_000, "completion_tokens": 100}
+KEYS: Final = 12
+KILLS: Final = 1
 
 
 async def said(http: aiohttp.ClientSession, session_id: str) -> Answer:
@@ -61,6 +68,7 @@ async def held(nodes: Nodes, tenant: str) -> list[float]:
 
 async def all_at_once(nodes: Nodes, model: FakeModel) -> None:
     """Messages at every node at once, until none of them makes a call."""
+    begun = len(model.requests)
     key = await nodes[0].mint("ann", tenant="few")
     async with contextlib.AsyncExitStack() as stack:
         callers = [await stack.enter_async_context(nodes[index].caller(key)) for index in nodes.indexes]
@@ -70,7 +78,7 @@ async def all_at_once(nodes: Nodes, model: FakeModel) -> None:
             if len(model.requests) == before:
                 break
     assert await spent(nodes, "few") <= LIMIT + COST
-    assert len(model.requests) == CALLS, "and all that the budget allows"
+    assert len(model.requests) - begun == CALLS, "and all that the budget allows"
     assert await held(nodes, "few") == []
 
 
@@ -90,7 +98,7 @@ async def a_node_dies(nodes: Nodes, model: FakeModel) -> None:
         (reserved,) = await held(nodes, "dying")
         assert reserved < HELD_ONCE < 2 * reserved
         await nodes.kill(0)
-        model.behaviour = Behaviour(usage={"prompt_tokens": 1_000, "completion_tokens": 100})
+        model.behaviour = Behaviour(usage=COUNTED)
 
         async def is_settled() -> bool:
             return await held(nodes, "dying") == []
@@ -103,12 +111,37 @@ async def a_node_dies(nodes: Nodes, model: FakeModel) -> None:
         assert await spent(nodes, "dying") == round(reserved + COST, 6)
 
 
-async def test_three_nodes_keep_to_a_budget_together_and_a_dead_one_holds_back_nothing(
-    tmp_path: pathlib.Path,
-) -> None:
+async def keys_come_to_all_of_them(nodes: Nodes) -> None:
+    """While one of them dies, and comes back."""
+    campaign = KeyCampaign(nodes, keys=KEYS, kills=KILLS, seconds=120 * crowding())
+    await campaign.run()
+    figures = campaign.figures
+    assert not figures.faults, figures.table()
+    assert (figures.keys, figures.kills) == (KEYS, KILLS), figures.table()
+
+
+async def test_three_nodes_count_together_and_a_dead_one_holds_back_nothing(tmp_path: pathlib.Path) -> None:
     async with fake_model() as model:
-        model.behaviour = Behaviour(usage={"prompt_tokens": 1_000, "completion_tokens": 100})
         environ = {"AGENT_MODEL_URL": model.url, "AGENT_MODEL": "fake-model", "AGENT_MODEL_KEY": "sk-1"}
         async with running_nodes(tmp_path, 3, config=CONFIG, environ=environ) as nodes:
+            model.behaviour = Behaviour(silent_after=0)
+            assert await begun_at_once(nodes, "hello") == TEN
+            model.behaviour = Behaviour(usage=COUNTED)
             await all_at_once(nodes, model)
+            await keys_come_to_all_of_them(nodes)
             await a_node_dies(nodes, model)
+
+
+def test_the_check_of_keys_finds_each_fault() -> None:
+    def state(*times: str) -> dict[str, object]:
+        return {"messages": [{"sender": "user", "content": "/echo a", "timestamp": at} for at in times]}
+
+    def faults(answers: list[tuple[str, str]], **states: object) -> list[str]:
+        figures = KeyFigures()
+        judge(figures, [Sent("a", answers)], states)
+        return [fault.partition(":")[0] for fault in figures.faults]
+
+    assert faults([("s", "1"), ("s", "1")], s=state("1")) == []
+    assert faults([("s", "1"), ("s", "1")], s=state()) == ["lost"]
+    assert faults([("s", "1"), ("s", "2")], s=state("1", "2")) == ["doubled", "differing"]
+    assert faults([("s", "1"), ("r", "1")], s=state("1"), r=state("1")) == ["doubled", "differing"]

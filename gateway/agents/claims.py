@@ -20,6 +20,10 @@ from gateway.agents import command_words
 
 KEPT_BYTES: Final = 16 * 1024
 """A longer member of an update is not kept until the agent asks; what asks can be longer."""
+INPUT_BYTES: Final = 256 * 1024
+"""Reading a longer `rawInput` would hold everybody up, and no model writes one: no rule allows such a call,
+and none looks into it.
+"""
 KEPT_CALLS: Final = 64
 """Tool calls of one turn whose members are kept."""
 PATHS: Final = 64
@@ -187,7 +191,9 @@ def read(
     places, is_placed = _paths(said, given, diffs)
     resolved = {place: _absolute(place, cwd) for place in places}
     paths = tuple(dict.fromkeys(path for path in resolved.values() if path))
-    doubtful = tuple(_as_written(place, cwd) for place, path in resolved.items() if path is None)
+    doubtful = tuple(
+        _as_written(place[:PATH_CHARACTERS], cwd) for place, path in resolved.items() if path is None
+    )
     command, is_one = _command(given)
     server, tool = _server(said, given, agent)
     clear = is_read and has_diffs and is_placed and not doubtful and is_one and not said.cut
@@ -214,6 +220,8 @@ def _input(raw: Known) -> tuple[dict[str, Any], bool]:
     """`rawInput` as an object, and whether all of it is one. Vibe sends it as text with JSON inside."""
     if not isinstance(raw, Raw):
         return {}, True
+    if memoryview(raw).nbytes > INPUT_BYTES:
+        return {}, False
     try:
         value: Any = msgspec.json.decode(raw)
         if isinstance(value, str):
@@ -265,7 +273,7 @@ def _server(said: _Said, given: dict[str, Any], agent: str) -> tuple[str, str]:
 
 def _digest(raw: Known) -> str:
     """The same for the same input, however it is spaced and ordered."""
-    if not isinstance(raw, Raw):
+    if not isinstance(raw, Raw) or memoryview(raw).nbytes > INPUT_BYTES:
         return ""
     try:
         text = msgspec.json.encode(msgspec.json.decode(raw), order="sorted")

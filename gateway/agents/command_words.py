@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 COMMAND_CHARACTERS: Final = 16_384
@@ -111,12 +111,22 @@ def _plain_words(text: str) -> tuple[str, ...] | None:
 
 
 def runs(command: str | Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """Every list of words that this command line might run; at most `RUNS`."""
+    """Every list of words that this command line, cut to `COMMAND_CHARACTERS`, might run; at most `RUNS`."""
     budget = _Budget()
     if isinstance(command, str):
         yield from _runs_of_text(command[:COMMAND_CHARACTERS], budget, NESTED)
     else:
-        yield from _runs_of_words(list(command), budget, NESTED)
+        yield from _runs_of_words(list(_cut(command)), budget, NESTED)
+
+
+def _cut(words: Iterable[str]) -> Iterator[str]:
+    """As many words as a line may have characters, with a space before each."""
+    left = COMMAND_CHARACTERS
+    for word in words:
+        if left <= 0:
+            return
+        yield word[:left]
+        left -= len(word) + 1
 
 
 class _Budget:

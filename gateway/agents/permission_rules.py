@@ -10,6 +10,7 @@ any part does. A rule reads what the agent says of a call (`claims.py`), never i
 from __future__ import annotations
 
 import fnmatch
+import functools
 import glob as globs
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,17 +79,38 @@ def _named(prefix: str, permissions: PermissionsConfig) -> Iterator[NamedRule]:
 
 def decide(claim: Claim, rules: Iterable[NamedRule], *, cwd: str) -> NamedRule | None:
     """The rule that decides about a call in a session whose directory is `cwd`; None: a person does."""
-    fitting = (named for named in rules if fits(named.rule, claim, cwd=cwd))
+    parts = _Parts(claim, cwd)
+    fitting = (named for named in rules if _fits(named.rule, parts))
     return min(fitting, key=lambda named: _WEIGHT[named.rule.action], default=None)
 
 
-def fits(rule: PermissionRule, claim: Claim, *, cwd: str) -> bool:
+class _Parts:
+    """What any rule may be about in a call, each read once however many rules there are."""
+
+    def __init__(self, claim: Claim, cwd: str) -> None:
+        self.claim = claim
+        self.cwd = cwd
+
+    @functools.cached_property
+    def runs(self) -> list[tuple[str, ...]]:
+        """Every list of words that its command might run."""
+        return list(command_words.runs(self.claim.command)) if self.claim.command else []
+
+    @functools.cached_property
+    def paths(self) -> list[str]:
+        """Every path that it names, or that a word of its command may be."""
+        of_command = (path for words in self.runs for path in paths_of_words(words, self.cwd))
+        return list(dict.fromkeys((*self.claim.paths, *self.claim.doubtful, *of_command)))
+
+
+def _fits(rule: PermissionRule, parts: _Parts) -> bool:
     """Whether a rule is about this call: strictly if it allows, generously if it does not."""
+    claim = parts.claim
     if rule.action != "allow":
-        return _fits_any(rule, claim, cwd)
+        return _fits_any(rule, parts)
     if rule.mcp_server and not rule.command and not rule.path:  # whatever its arguments
         return claim.kind not in NEVER_ALLOWED and _names_fit(rule, claim)
-    return _may_allow(claim) and _fits_whole(rule, claim, cwd)
+    return _may_allow(claim) and _fits_whole(rule, claim, parts.cwd)
 
 
 def _may_allow(claim: Claim) -> bool:
@@ -117,14 +139,13 @@ def _fits_whole(rule: PermissionRule, claim: Claim, cwd: str) -> bool:
     return True
 
 
-def _fits_any(rule: PermissionRule, claim: Claim, cwd: str) -> bool:
-    if not _names_fit(rule, claim):
+def _fits_any(rule: PermissionRule, parts: _Parts) -> bool:
+    if not _names_fit(rule, parts.claim):
         return False
     if rule.command:
-        return any(_runs_it(words, rule) for words in command_words.runs(claim.command))
+        return any(_runs_it(words, rule) for words in parts.runs)
     if rule.path:
-        named = (*claim.paths, *claim.doubtful, *_paths_of_command(claim, cwd))
-        return any(_matches(glob, path, rule, cwd) for glob in rule.path for path in named)
+        return any(_matches(glob, path, rule, parts.cwd) for glob in rule.path for path in parts.paths)
     return True
 
 
@@ -141,12 +162,6 @@ def _runs_it(words: Sequence[str], rule: PermissionRule) -> bool:
             later = iter(words[at + 1 :])
             return all(one in later for one in rest)
     return False
-
-
-def _paths_of_command(claim: Claim, cwd: str) -> Iterator[str]:
-    if claim.command:
-        for words in command_words.runs(claim.command):
-            yield from paths_of_words(words, cwd)
 
 
 # -- globs ------------------------------------------------------------------------------------------------

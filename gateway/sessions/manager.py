@@ -850,6 +850,7 @@ class SessionManager:
         await self._services.workers.workspaces.remove(record.key)
         await self._services.snapshots.remove(record.key)
         await self._services.store.sessions.delete(record.key, tombstone)
+        self._services.trimmer.soon()  # a long log was in the store's memory as it went
         for session in self.sessions():
             if session.record.owner == record.owner:
                 session.lose_parent(record.session_id)

@@ -12,6 +12,8 @@ import weakref
 from collections.abc import Iterator
 from typing import Any, Final
 
+import pytest
+
 from tests.gateways import ROOT
 from tests.inside import GatewayInside, gateway_inside
 from tests.patience import within
@@ -103,3 +105,24 @@ async def live(gateway: GatewayInside, session_id: str) -> None:
     async with open_stream(gateway.http, session_id) as stream:
         await gateway.chat(session_id, "/echo hi")
         await stream.until_event("turn_ended")
+
+
+async def test_memory_is_given_back_after_the_log_of_a_session_has_left_the_store(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gateway_inside(tmp_path) as gateway:
+        await gateway.chat("s1", "/echo hi")
+        services, done = gateway.inner.services, []
+        for name, one, act in (
+            ("deleted", services.store.sessions, "delete"),
+            ("given back", services.trimmer, "soon"),
+        ):
+            real = getattr(one, act)
+
+            def noted(*given: Any, real: Any = real, name: str = name) -> Any:
+                done.append(name)
+                return real(*given)
+
+            monkeypatch.setattr(one, act, noted)
+        await gateway.delete("s1")
+        assert done[-2:] == ["deleted", "given back"]

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from gateway.agents import command_words
 from gateway.agents import permission_rules as rules
-from gateway.agents.claims import KEPT_BYTES, Claim
+from gateway.agents.claims import INPUT_BYTES, KEPT_BYTES, PATH_CHARACTERS, Claim
 from gateway.agents.links import has_link
 from gateway.agents.translate import AskedToolCall, Translator
 from gateway.config.permissions import RuleConfig
@@ -464,6 +464,28 @@ def test_a_command_with_very_many_parts_takes_no_time() -> None:
     assert decided(running("'\\" * 8_000), DENY_RM) == "ask"
 
 
+@pytest.mark.parametrize(
+    "words", [["a"] * 1_000_000, ["x=$(a"] * 500_000, ["x y " * 1_000_000], ["sh", "-c", "a " * 1_000_000]]
+)
+def test_of_a_list_of_words_no_more_is_read_than_of_a_line(words: list[str]) -> None:
+    read = list(command_words.runs(words))
+    assert read[0][0] == words[0][: command_words.COMMAND_CHARACTERS]
+    assert sum(map(len, itertools.chain.from_iterable(read))) <= 2 * command_words.COMMAND_CHARACTERS
+
+
+def test_an_input_that_is_longer_than_a_model_writes_is_not_read() -> None:
+    long = running("git status", description="x" * INPUT_BYTES)
+    assert (long.command, long.input, long.is_clear) == ("", "", False)
+    assert decided(long, ALLOW_GIT, ALLOW_ALL_COMMANDS) == "ask"
+
+
+def test_of_a_path_that_is_longer_than_any_no_more_is_read() -> None:
+    claim = asking(kind="edit", content=[{"type": "diff", "path": "/a" * 100_000, "newText": ""}])
+    assert not claim.paths
+    assert max(map(len, claim.doubtful)) <= PATH_CHARACTERS + len(CWD) + 1
+    assert decided(claim, PermissionRule(action="allow", kind="edit", path=("**",))) == "ask"
+
+
 # -- properties -------------------------------------------------------------------------------------------
 
 SHELL: Final = " \t\n;&|<>()$`{}*?[]~#!\\\"'^=-a.gitstaus/é\u202e"
@@ -512,7 +534,7 @@ def test_no_input_breaks_a_claim(raw_input: Any, content: Any, locations: Any, k
     claim = asking(kind=kind, raw_input=raw_input, content=content, locations=locations)
     rule = rules.rule_for(claim)
     if rule is not None:
-        assert rules.fits(rule, claim, cwd=CWD)
+        assert decided(claim, rule) == "allow"
 
 
 @given(st.lists(st.sampled_from(["src", "..", ".", "a", ""]), max_size=8).map("/".join))

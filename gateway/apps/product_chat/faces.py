@@ -15,8 +15,8 @@ import msgspec
 from gateway.apps.product_chat.answers import CHAT_ID_SCHEMA
 from gateway.apps.product_chat.catalogue import Products, products_of
 from gateway.apps.product_chat.desk import Desk
+from gateway.apps.product_chat.guest_list import GuestList
 from gateway.apps.product_chat.inbox import InboxFace
-from gateway.apps.product_chat.presence import Presence
 from gateway.apps.product_chat.rest import ProductsFace
 from gateway.apps.product_chat.settings import SHOP, ProductsConfig
 from gateway.apps.product_chat.sockets import ProductSockets
@@ -43,11 +43,11 @@ def open_chats(context: Context) -> Faces:
     desk = Desk(context, open_products(context.tables), _catalogue(context))
     keys = ChatKeys(desk, context.gate, monotonic=context.monotonic)
     sockets = ProductSockets(desk, context, keys)
-    presence = Presence(sockets.floor, tell=desk.tell_presence, monotonic=context.monotonic)
+    guests = GuestList(sockets.floor, tell=desk.tell_guests, monotonic=context.monotonic)
 
     @contextlib.asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
-        telling = asyncio.create_task(presence.run(), name="presence in product chats")
+        telling = asyncio.create_task(guests.run(), name="guest list of product chats")
         try:
             yield
         finally:
@@ -63,14 +63,14 @@ def open_chats(context: Context) -> Faces:
                 *StaffFace(desk, context).operations(),
                 *WidgetFace(desk, context, keys).operations(),
                 *InboxFace(desk, context).operations(),
-                *SocketStats(desk, sockets.floor, presence, context).operations(),
+                *SocketStats(desk, sockets.floor, guests, context).operations(),
             )
         ),
         sockets=tuple(sockets.sockets()),
         pages=PAGES,
         files={WIDGET: WIDGET_HEADERS},
         observers=(desk,),
-        hear=functools.partial(desk.hear, presence=presence.heard),
+        hear=functools.partial(desk.hear, guests=guests.heard),
         lifespan=lifespan,
     )
 

@@ -27,12 +27,12 @@ class Guest(Struct, frozen=True, kw_only=True):
     since: str = ""
 
     @property
-    def present(self) -> Present:
+    def shown(self) -> ShownGuest:
         """What the staff is shown of it."""
-        return Present(self.kind, self.name, self.session_id, self.since)
+        return ShownGuest(self.kind, self.name, self.session_id, self.since)
 
 
-class Present(Struct, frozen=True):
+class ShownGuest(Struct, frozen=True):
     """Somebody who is there."""
 
     kind: PosterType

@@ -11,7 +11,7 @@ from gateway.apps.product_chat import words
 from gateway.apps.product_chat.desk import Desk
 from gateway.apps.product_chat.detail import DETAIL
 from gateway.apps.product_chat.floor import Floor
-from gateway.apps.product_chat.presence import Presence
+from gateway.apps.product_chat.guest_list import GuestList
 from gateway.apps.product_chat.settings import ProductsConfig
 from gateway.events.facts import iso
 from gateway.extension import Context
@@ -22,9 +22,9 @@ from gateway.http.operation import Operation, json_response
 class SocketStats:
     """The handlers."""
 
-    def __init__(self, desk: Desk, floor: Floor, presence: Presence, context: Context) -> None:
+    def __init__(self, desk: Desk, floor: Floor, guests: GuestList, context: Context) -> None:
         self._desk = desk
-        self._presence = presence
+        self._guests = guests
         self._floor = floor
         self._context = context
 
@@ -47,12 +47,12 @@ class SocketStats:
         ]  # fmt: skip
 
     async def socket_stats(self, request: Request) -> Response:
-        return json_response(self._presence.stats(principal_of(request).tenant))
+        return json_response(self._guests.stats(principal_of(request).tenant))
 
     async def socket_session(self, request: Request) -> Response:
         session_id = words.session_id(request.path_params["session_id"])
         chat = await self._desk.chat(principal_of(request), session_id, None)
-        guests = self._presence.in_session(chat.session_id)
+        guests = self._guests.in_session(chat.session_id)
         people = [
             {"user_name": guest.name, "user_type": guest.kind, "connected_at": guest.since}
             for guest in guests
@@ -68,7 +68,7 @@ class SocketStats:
         )
 
     async def socket_debug(self, request: Request) -> Response:
-        rates, stats = self._desk.rates, self._presence.stats(principal_of(request).tenant)
+        rates, stats = self._desk.rates, self._guests.stats(principal_of(request).tenant)
         config = self._context.settings(ProductsConfig)
         return json_response(
             {

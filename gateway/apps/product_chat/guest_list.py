@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from gateway.apps.product_chat.floor import Floor, Guest, Present, Stand
+from gateway.apps.product_chat.floor import Floor, Guest, ShownGuest, Stand
 
 SOON_SECONDS: Final = 0.5
 """After a change: who comes meanwhile is told of with it."""
@@ -27,7 +27,7 @@ GUESTS_TOLD: Final = 500
 """With their names; about 100 KB of the 256 that a message may have."""
 
 
-class Told(Struct, frozen=True):
+class GuestsTold(Struct, frozen=True):
     """What one gateway says."""
 
     gateway: str
@@ -36,10 +36,10 @@ class Told(Struct, frozen=True):
     """Counts up: of two that overtake each other, the later one holds."""
     stands: dict[str, Stand]
     """By tenant."""
-    guests: list[Present]
+    guests: list[ShownGuest]
 
 
-class Presence:
+class GuestList:
     """See the module."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Presence:
         self._monotonic = monotonic
         self._gateway = secrets.token_hex(8)
         self._number = 0
-        self._others: dict[str, tuple[Told, float]] = {}
+        self._others: dict[str, tuple[GuestsTold, float]] = {}
         """By gateway: what it said, and when."""
         self._has_told = False
 
@@ -68,13 +68,13 @@ class Presence:
         self._number += 1
         stands = self._floor.stands()
         guests = sorted(self._floor.guests(), key=lambda guest: guest.kind != "admin")[:GUESTS_TOLD]
-        told = Told(self._gateway, self._number, stands, [guest.present for guest in guests])
+        told = GuestsTold(self._gateway, self._number, stands, [guest.shown for guest in guests])
         self._has_told = bool(stands)
         self._tell(msgspec.to_builtins(told))
 
     def heard(self, said: dict[str, Any]) -> None:
         """What another gateway told. Raises msgspec.ValidationError."""
-        told = msgspec.convert(said, type=Told)
+        told = msgspec.convert(said, type=GuestsTold)
         known = self._others.get(told.gateway)
         if known is not None and known[0].number >= told.number:
             return
@@ -82,7 +82,7 @@ class Presence:
         now = self._monotonic()
         self._others = {name: one for name, one in self._others.items() if now - one[1] < KEPT_SECONDS}
 
-    def _living(self) -> list[Told]:
+    def _living(self) -> list[GuestsTold]:
         now = self._monotonic()
         return [told for told, at in self._others.values() if now - at < KEPT_SECONDS]
 
@@ -102,8 +102,8 @@ class Presence:
             "connections_by_product": dict(by_product),
         }
 
-    def in_session(self, session_id: str) -> list[Present]:
+    def in_session(self, session_id: str) -> list[ShownGuest]:
         """Who is in a chat, at whichever gateway."""
         others = [guest for told in self._living() for guest in told.guests]
         here: list[Guest] = self._floor.in_session(session_id)
-        return [*(guest.present for guest in here), *(one for one in others if one.session_id == session_id)]
+        return [*(guest.shown for guest in here), *(one for one in others if one.session_id == session_id)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.apps.product_chat.facts import PosterType
 from gateway.apps.product_chat.floor import Floor, Guest
-from gateway.apps.product_chat.presence import GUESTS_TOLD, KEPT_SECONDS, Presence
+from gateway.apps.product_chat.guest_list import GUESTS_TOLD, KEPT_SECONDS, GuestList
 from gateway.apps.product_chat.settings import ProductsConfig
 
 BOUNDS = ProductsConfig(sockets_per_visitor=9_999, sockets_per_session=9_999, sockets_per_address=9_999)
@@ -19,7 +19,7 @@ class Gateway:
         self.floor = Floor(lambda: BOUNDS)
         self.said: list[dict[str, Any]] = []
         self.now = 0.0
-        self.presence = Presence(self.floor, tell=self.said.append, monotonic=lambda: self.now)
+        self.guests = GuestList(self.floor, tell=self.said.append, monotonic=lambda: self.now)
 
     def enter(self, name: str, *, is_staff: bool = False) -> Guest:
         kind: PosterType = "admin" if is_staff else "customer"
@@ -32,27 +32,27 @@ class Gateway:
 
     def counted(self) -> tuple[int, int]:
         """Connections, and people whose names are known."""
-        return self.presence.stats("t")["total_connections"], len(self.presence.in_session("s"))
+        return self.guests.stats("t")["total_connections"], len(self.guests.in_session("s"))
 
 
 def test_others_are_counted_until_they_leave_or_are_silent() -> None:
     here, there = Gateway(), Gateway()
     here.enter("ann")
     guest = there.enter("bob")
-    there.presence.say()
-    here.presence.heard(there.said[0])
+    there.guests.say()
+    here.guests.heard(there.said[0])
     assert here.counted() == (2, 2)
-    assert here.presence.stats("t")["connections_by_product"] == {"7": 2}
-    assert here.presence.stats("other")["total_connections"] == 0
+    assert here.guests.stats("t")["connections_by_product"] == {"7": 2}
+    assert here.guests.stats("other")["total_connections"] == 0
     here.now = KEPT_SECONDS
     assert here.counted() == (1, 1), "it may have died"
-    there.presence.say()
-    here.presence.heard(there.said[1])
+    there.guests.say()
+    here.guests.heard(there.said[1])
     assert here.counted() == (2, 2)
     there.floor.leave(guest)
-    there.presence.say()
-    here.presence.heard(there.said[2])
-    here.presence.heard(there.said[1])
+    there.guests.say()
+    here.guests.heard(there.said[2])
+    here.guests.heard(there.said[1])
     assert here.counted() == (1, 1), "an earlier word that comes late says nothing"
 
 
@@ -61,7 +61,7 @@ def test_of_very_many_the_staff_is_named_and_all_are_counted() -> None:
     for number in range(GUESTS_TOLD + 5):
         there.enter(f"visitor {number}")
     there.enter("ruth", is_staff=True)
-    there.presence.say()
-    here.presence.heard(there.said[0])
+    there.guests.say()
+    here.guests.heard(there.said[0])
     assert here.counted() == (GUESTS_TOLD + 6, GUESTS_TOLD)
-    assert here.presence.in_session("s")[0].name == "ruth"
+    assert here.guests.in_session("s")[0].name == "ruth"

@@ -10,6 +10,21 @@ const renderBlocking: Plugin = {
 };
 
 /**
+ * Who this is to the gateway is asked with the scripts, and not behind them: nothing else is asked before that is known.
+ * A browser gives the answer to the request that the page then makes of the same address with the same headers.
+ */
+const askedEarly: Plugin = {
+  name: "asked-early",
+  transformIndexHtml: {
+    order: "post",
+    handler: (html, { path }) =>
+      path === "/index.html"
+        ? html.replace("</title>", '</title>\n    <link rel="preload" as="fetch" href="./api/auth" crossorigin="anonymous">')
+        : html,
+  },
+};
+
+/**
  * A Chromium in the locale of C says that its language is `en-US@posix`, which no formatter takes: uPlot would throw as it
  * is loaded, and the operations page stay white. Without a language a formatter takes the browser's own.
  */
@@ -36,7 +51,7 @@ const gateway = process.env["GATEWAY_URL"] ?? "http://127.0.0.1:8000";
 export default defineConfig({
   // Relative, so that the page also works below a path of a reverse proxy.
   base: "./",
-  plugins: [renderBlocking, chartsInAnyLocale],
+  plugins: [renderBlocking, askedEarly, chartsInAnyLocale],
   oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
   build: {
     target: "es2022",

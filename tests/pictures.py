@@ -87,6 +87,7 @@ TURNS: Final[dict[str, list[dict[str, Any]]]] = {
     "permission": [{"say": "I would change one function:"}, {"ask": {"toolCall": EDIT}}],
     "files": [{"run": FILES}, {"say": "The report is in `orders.csv`."}],
 }
+SOLD: Final = "Yes. It is oiled **cedar**, and it stays outside all year."
 MESSAGES: Final = {
     "chat": "What does an order cost? Something is wrong in prices.py.",
     "diff": "Make total() one line, please.",
@@ -138,7 +139,9 @@ async def _an_hour_passes(gateway: GatewayInside) -> None:
 @asynccontextmanager
 async def shop(directory: pathlib.Path) -> AsyncIterator[GatewayInside]:
     """A gateway with a shop and its staff."""
-    async with gateway_inside(directory, config=config(address_rate=6000)) as gateway:
+    agents: dict[str, Scenario] = {"clerk": {"turns": [[{"say": SOLD}]], "repeat": True}}
+    text = config(address_rate=6000, agent="clerk")
+    async with gateway_inside(directory, config=text, agents=agents) as gateway:
         yield gateway
 
 
@@ -149,18 +152,26 @@ async def _shows(page: Page, text: str) -> None:
     await expect(page.get_by_text(text).last).to_be_visible()
 
 
+async def _coloured(page: Page) -> None:
+    """The colours of code come later than the code."""
+    await expect(page.locator("[class^=hljs-]").first).to_be_attached()
+
+
 async def _chat(page: Page) -> None:
     await _shows(page, "Nothing else uses the old name")
+    await _coloured(page)
 
 
 async def _diff(page: Page) -> None:
     await _shows(page, "is one line now")
     for fold in await page.locator("details:not([open]) > summary").all():
         await fold.click()
+    await _coloured(page)
 
 
 async def _permission(page: Page) -> None:
     await expect(page.get_by_test_id("permission").last).to_be_visible()
+    await _coloured(page)
 
 
 async def _files(page: Page) -> None:
@@ -175,7 +186,7 @@ async def _operations(page: Page) -> None:
 
 async def _widget(page: Page) -> None:
     await page.locator(".launcher").click()
-    await page.locator(".panel textarea").fill("/echo It is cedar, and it stays outside all year.")
+    await page.locator(".panel textarea").fill("May it stay outside in winter?")
     await page.locator(".panel textarea").press("Enter")
     await expect(page.locator('.log li[data-sender="assistant"]').last).to_contain_text("outside all year")
 

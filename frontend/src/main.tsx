@@ -1,6 +1,7 @@
 import "./page/tokens.css";
 import "./page/choices.css";
 import "./page/base.css";
+import "./page/select.css";
 import "./page/layout.css";
 import "./page/sidebar.css";
 import "./page/composer.css";
@@ -29,9 +30,10 @@ async function drawOperations(root: HTMLElement): Promise<void> {
   render(<Operations />, root);
 }
 
+// Somebody comes back to a conversation: what draws it is fetched along with it.
+if (location.hash !== "" && !isOperations) void fetchMarkdown().catch(() => undefined);
+
 function drawChat(root: HTMLElement): void {
-  // Somebody comes back to a conversation: what draws it is fetched along with it.
-  if (location.hash !== "") void fetchMarkdown().catch(() => undefined);
   const page = new Page(PARTS);
   render(
     <PageProvider value={page}>

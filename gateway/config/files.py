@@ -27,8 +27,8 @@ class FilesConfig(Table, frozen=True, kw_only=True):
     archive_bytes: Annotated[int, Meta(ge=1)] = 2 * 1024 * 1024 * 1024
     """Of the files in a folder that is downloaded as a zip: what a session's disk holds by default."""
     archive_entries: Annotated[int, Meta(ge=1)] = 50_000
-    """Files and folders in a zip, with names of 160 characters on average: its plan is kept in memory while it
-    is sent, about 10 MB."""
+    """Files and folders in a zip, with names of 160 characters on average: its plan is kept in memory while
+    it is sent, about 10 MB."""
     link_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
     """How long the address of a preview or a download is good: long enough to begin it."""
     watches_per_owner: Annotated[int, Meta(ge=1)] = 8

@@ -1,6 +1,7 @@
 """Takes a key out of what a provider says: some quote it in their errors, or its beginning. Pure.
 
-Guarantee: from its first eight characters on the key is replaced by `…`, in whatever pieces the bytes come.
+Guarantee: from its first eight characters on the key is replaced by `…`, in whatever pieces the bytes come,
+whatever signs it has, and as JSON spells it, too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,12 @@ from gateway.egress.spoken import begun
 
 START_CHARACTERS: Final = 8
 MARK: Final = "…".encode()
-_REST: Final = rb"[\w.~+/=-]*"
+_ESCAPE: Final = rb"\\(?:[/\\]|u00[0-9A-Fa-f]{2})"
+"""How JSON may spell a sign: `\\/`, `\\u002b`."""
+_ENDS: Final = ' "\\'
+"""What ends a key in a text, even if it has one of these."""
+_HALF_ESCAPE: Final = re.compile(rb"(?:\\(?:u(?:0(?:0[0-9A-Fa-f]?)?)?)?)?")
+"""Or nothing: what a piece may end with while the key goes on in the next one."""
 
 
 class Redactor:
@@ -21,8 +27,11 @@ class Redactor:
     def __init__(self, key: str) -> None:
         """A key of fewer than eight characters is no secret, and may be a word."""
         start = key[:START_CHARACTERS].encode() if len(key) >= START_CHARACTERS else b""
+        own = b"".join(re.escape(sign.encode()) for sign in sorted(set(key)) if sign not in _ENDS)
+        rest = rb"(?:[\w.~+/=\-" + own + rb"]|" + _ESCAPE + rb")*+"
         self._start = start
-        self._pattern = re.compile(re.escape(start) + _REST) if start else None
+        self._pattern = re.compile(re.escape(start) + rest) if start else None
+        self._rest = re.compile(rest)
         self._held = b""
         self._is_inside = False
 
@@ -33,11 +42,17 @@ class Redactor:
         data = self._held + chunk if self._held else chunk
         self._held = b""
         if self._is_inside:
-            data = _INSIDE.sub(b"", data, count=1)
-            self._is_inside = not data
+            data = self._rest.sub(b"", data, count=1)
+            if _HALF_ESCAPE.fullmatch(data):
+                self._held = data
+                return b""
+            self._is_inside = False
         if self._start in data:
-            ends = [found.end() for found in self._pattern.finditer(data)]
-            self._is_inside = ends[-1] == len(data)
+            last = [found.end() for found in self._pattern.finditer(data)][-1]
+            if _HALF_ESCAPE.fullmatch(data, last):
+                self._is_inside = True
+                self._held = data[last:]
+                return self._pattern.sub(MARK, data[:last])
             data = self._pattern.sub(MARK, data)
         if length := begun(self._start, data):
             self._held, data = data[-length:], data[:-length]
@@ -55,6 +70,3 @@ class Redactor:
     def text(self, words: str) -> str:
         """A text, such as a header."""
         return self.whole(words.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
-
-
-_INSIDE: Final = re.compile(rb"^" + _REST)

@@ -381,8 +381,9 @@ export class Api {
 
   // -- who ----------------------------------------------------------------------------------------------------
 
+  /** With the headers of a browser's own: the chat page has it asked for this address before its scripts are here. */
   authState(): Promise<AuthState> {
-    return this.#request("GET", "/api/auth");
+    return this.#request("GET", "/api/auth", undefined, { Accept: "*/*" });
   }
 
   signIn(key: string, keepShares = false): Promise<Me> {

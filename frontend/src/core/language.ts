@@ -15,9 +15,14 @@ export function filled(language: Language, words: string, params: Params): strin
       if (params[name] === undefined || Number.isNaN(number)) return whole;
       const known = new Map(forms.split("|").map((form) => form.split(/:(.*)/s) as [string, string]));
       const form = known.get(number ? new Intl.PluralRules(language).select(number) : "0") ?? known.get("other") ?? "#";
-      return form.replaceAll("#", number.toLocaleString(language));
+      return form.replaceAll("#", numeral(language, number));
     })
     .replace(/\{(\w+)\}/g, (whole, name: string) => String(params[name] ?? whole));
+}
+
+/** A number as it is written in a language; of a small one a browser has to load nothing for that. */
+export function numeral(language: Language, number: number): string {
+  return Number.isInteger(number) && number >= 0 && number < 1_000 ? String(number) : number.toLocaleString(language);
 }
 
 export function directionOf(language: Language): "ltr" | "rtl" {

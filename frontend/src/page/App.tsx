@@ -11,6 +11,7 @@ import { overlay } from "./overlay.ts";
 import { People } from "./People.tsx";
 import { useConversation, useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
+import { Soon } from "./Pieces.tsx";
 import { t } from "./preferences.ts";
 import { RulesButton } from "./RulesButton.tsx";
 import { useShortcuts } from "./shortcuts.ts";
@@ -60,7 +61,11 @@ function ChatView() {
       <a class="skip" href="#composer" onClick={skip}>
         {t("skip")}
       </a>
-      <Sidebar />
+      <nav class="sidebar" id="sessions" aria-label={t("sessions")}>
+        <Soon>
+          <Sidebar />
+        </Soon>
+      </nav>
       <div
         class="scrim"
         aria-hidden="true"
@@ -118,13 +123,17 @@ function DrawerButton() {
   );
 }
 
+/** What Esc closes without the page's help: dialogs, menus, and lists of choices, if the browser shows these in the page. */
+const LISTS = globalThis.CSS?.supports?.("selector(select:open)") ? ", select:open" : "";
+const OPEN = `dialog[open], [popover]:popover-open${LISTS}`;
+
 /** Esc closes what is open, else stops the agent. */
 function useEscape(): void {
   const page = usePage();
   useEffect(() => {
     const onKeyDown = (event: KeyboardEvent): void => {
       if (event.key !== "Escape" || event.defaultPrevented || event.isComposing) return;
-      if (document.querySelector("dialog[open], [popover]:popover-open")) return;
+      if (document.querySelector(OPEN)) return;
       const conversation = page.conversation.value;
       if (page.isDrawerOpen.value) page.isDrawerOpen.value = false;
       else if (page.filing.isOpen.value) page.filing.back();

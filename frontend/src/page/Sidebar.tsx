@@ -1,6 +1,5 @@
-import { computed } from "@preact/signals";
 import { useState } from "preact/hooks";
-import { type Branch, flat, gatewayNow, type SessionLabels, type SessionSummary, treeOf } from "../core/index.ts";
+import { type Branch, flat, gatewayNow, numeral, type SessionLabels, type SessionSummary, treeOf } from "../core/index.ts";
 import { AccountMenu } from "./Account.tsx";
 import { appName } from "./brand.ts";
 import { BrandLinks } from "./Welcome.tsx";
@@ -16,6 +15,7 @@ import { language, t } from "./preferences.ts";
 
 const Finding = lazily(() => import("./Finding.tsx").then((loaded) => loaded.Finding));
 
+/** What is in the sidebar. */
 export function Sidebar() {
   const page = usePage();
   const store = useStore();
@@ -26,7 +26,7 @@ export function Sidebar() {
     document.querySelector<HTMLElement>("[data-testid=composer]")?.focus();
   };
   return (
-    <nav class="sidebar" id="sessions" aria-label={t("sessions")}>
+    <>
       <div class="brand">
         <Logo />
         <span>{appName()}</span>
@@ -69,7 +69,7 @@ export function Sidebar() {
       <BrandLinks />
       <AccountMenu />
       <ActiveCount />
-    </nav>
+    </>
   );
 }
 
@@ -82,7 +82,7 @@ function ActiveCount() {
   const shown = (
     <>
       <span class={`pulse ${live > 0 ? "is-live" : ""}`} aria-hidden="true" />
-      {t("active", { n: n.toLocaleString(language.value) })}
+      {t("active", { n: numeral(language.value, n) })}
     </>
   );
   if (me?.scopes.includes("operate")) {
@@ -223,24 +223,21 @@ function grouped(trees: readonly Branch[]): [ListPart, Branch[]][] {
   return (Object.entries(groups) as [ListPart, Branch[]][]).filter(([, of]) => of.length > 0);
 }
 
-/** The browser's words for times take long to load: the conversation comes first. */
+/** Times come behind the conversation. */
 const AFTERWARDS = 1_000;
-
-const relativeTimes = computed(() => new Intl.RelativeTimeFormat(language.value, { style: "narrow", numeric: "auto" }));
 
 function Ago({ iso }: { iso: string }) {
   return <>{ago(iso)}</>;
 }
 
+/** In the page's own words: a browser takes longer to load its own than to draw the list. */
 function ago(iso: string): string {
-  const minutes = Math.max(0, (gatewayNow() - Date.parse(iso)) / 60_000);
+  const minutes = Math.floor(Math.max(0, (gatewayNow() - Date.parse(iso)) / 60_000));
   if (!Number.isFinite(minutes)) return "";
-  const relative = relativeTimes.value;
-  // Some browsers give Hebrew singulars with their number once more: „לפני שעה (1)”.
-  const format = (value: number, unit: Intl.RelativeTimeFormatUnit): string =>
-    relative.format(value, unit).replace(/ \(\d+\)$/, "");
-  if (minutes < 1) return format(0, "second");
-  if (minutes < 60) return format(-Math.floor(minutes), "minute");
-  if (minutes < 24 * 60) return format(-Math.floor(minutes / 60), "hour");
-  return format(-Math.floor(minutes / 1440), "day");
+  if (minutes < 1) return t("now");
+  if (minutes < 60) return t("minutesAgo", { n: minutes });
+  const hours = Math.floor(minutes / 60);
+  if (hours < 24) return t("hoursAgo", { n: hours });
+  const days = Math.floor(hours / 24);
+  return days === 1 ? t("dayAgo") : t("daysAgo", { n: days });
 }

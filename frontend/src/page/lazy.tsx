@@ -10,6 +10,8 @@ import { type FunctionComponent, h } from "preact";
 import { useLayoutEffect, useState } from "preact/hooks";
 import { usePage } from "./page.ts";
 import { t } from "./preferences.ts";
+import { wholeId } from "./reveal.ts";
+import { slices } from "./slices.ts";
 
 /** Code that is on its way, of what is drawn or was asked for before. */
 const coming = new Set<Promise<void>>();
@@ -57,10 +59,14 @@ export function lazily<Props extends object>(
     useLayoutEffect(() => {
       if (loaded !== null) return undefined;
       let isWanted = true;
+      let stop = (): void => undefined;
       setFailed(false);
       load().then(
         () => {
-          if (isWanted) draw(1);
+          if (!isWanted) return;
+          // Of what stands in for it there may be much: it is replaced piece by piece, unless it is to be copied.
+          if (StandIn === undefined || wholeId.peek() !== null) draw(1);
+          else stop = slices.later(0, () => draw(1));
         },
         () => {
           if (!isWanted) return;
@@ -71,6 +77,7 @@ export function lazily<Props extends object>(
       );
       return () => {
         isWanted = false;
+        stop();
       };
     }, [attempt]);
     if (loaded !== null) return h(loaded, props);

@@ -27,11 +27,16 @@ import { overlay } from "./overlay.ts";
 import type { PagePart } from "./part.ts";
 import { Parts } from "./parts.ts";
 import { language, storage, t } from "./preferences.ts";
+import { slices } from "./slices.ts";
 
 /** A conversation opens with so many messages; those before are fetched when somebody looks for them. */
 const LAST = 50;
 /** Whose drafts this browser keeps. */
 const OWNER_KEY = "agw.owner";
+/** The list of the other conversations waits no longer than this for the messages of the one on screen. */
+const LIST_MS = 400;
+/** Of what is drawn: behind the messages that are in sight. */
+const BEHIND_NEWEST = 500;
 /** The sign-in that took a guest's session along has its answer, and this browser its cookie, by then. */
 const MOVED_MS = 1000;
 
@@ -201,8 +206,22 @@ export class Page {
     if (before === null || before === owner) void this.conversation.value.resume();
     else if (isVisitor(before)) this.#reopen(true);
     else this.#forget();
-    // The conversation is asked for first, and the page drawn; then the list of the others.
-    setTimeout(() => this.#isInside && this.store.start(() => !visibility.isHidden()));
+    this.#listOthers();
+  }
+
+  /** The list of the others is asked for behind the newest messages of this one, if these come soon. */
+  #listOthers(): void {
+    let isDue = true;
+    const start = (): void => {
+      if (isDue && this.#isInside) this.store.start(() => !visibility.isHidden());
+      isDue = false;
+      stop();
+    };
+    const conversation = this.conversation.value;
+    const stop = conversation.subscribe(() => {
+      if (conversation.status !== "connecting") slices.later(0, start, BEHIND_NEWEST);
+    });
+    setTimeout(start, LIST_MS);
   }
 
   /** Nothing of the person before is seen by the next one. */

@@ -6,8 +6,8 @@ import type { Item } from "../core/index.ts";
 export const LEAST = 8;
 export const MOST = 16;
 
-/** Of those that are drawn when a conversation opens, so many are drawn at once. */
-export const AT_ONCE = 2;
+/** Of those that are drawn when a conversation opens, so many are drawn at once: in the frame that first shows it. */
+export const AT_ONCE = 1;
 
 /** Pixels of a thing that was never drawn, about: its box, and a line for so many characters. */
 const BOX = 44;

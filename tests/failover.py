@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import pathlib
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 from msgspec import Struct
@@ -45,8 +46,8 @@ def missing(acknowledged: Iterable[str], there: Iterable[str]) -> list[str]:
     return sorted(set(acknowledged) - set(there))
 
 
-class _People:
-    """They say one word after the other, each until it is acknowledged."""
+class People:
+    """Who use a gateway: they say one word after the other, each until it is acknowledged."""
 
     def __init__(self, gateway: GatewayInside) -> None:
         self._gateway = gateway
@@ -78,6 +79,24 @@ class _People:
         return sum(word.startswith(f"{session}-") for word in self.acknowledged)
 
 
+@contextlib.asynccontextmanager
+async def talking(gateway: GatewayInside) -> AsyncIterator[People]:
+    """They talk while the block runs, and each until the last word is answered."""
+    people = People(gateway)
+    tasks = [asyncio.create_task(people.talk(session)) for session in names()]
+    try:
+        yield people
+        people.is_over = True
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        raise
+    finally:
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in tasks:
+        task.result()
+
+
 def names() -> list[str]:
     """The sessions."""
     return [f"s{number}" for number in range(SESSIONS)]
@@ -96,9 +115,7 @@ async def fail_over(directory: pathlib.Path, *, is_synchronous: bool = True) -> 
         database = (await primary.database()).rpartition("/")[2]
         config = f'store = "{both(primary, second, database)}"\n'
         async with gateway_inside(directory, config=config) as gateway, within(ROUND_SECONDS):
-            people = _People(gateway)
-            tasks = [asyncio.create_task(people.talk(session)) for session in names()]
-            try:
+            async with talking(gateway) as people:
                 await people.until_each_says(2)
                 if not is_synchronous:
                     await second.detach()
@@ -107,22 +124,13 @@ async def fail_over(directory: pathlib.Path, *, is_synchronous: bool = True) -> 
                 await primary.kill()
                 await second.promote()
                 await people.until_each_says(2)
-                people.is_over = True
-            except BaseException:
-                for task in tasks:
-                    task.cancel()
-                raise
-            finally:
-                await asyncio.gather(*tasks, return_exceptions=True)
-            for task in tasks:
-                task.result()
             first = min(at for at in people.acknowledged.values() if at > killed)
-            lost = missing(people.acknowledged, await _words(gateway))
+            lost = missing(people.acknowledged, await words_of(gateway))
             healed = (await scrape(gateway)).value("store_healed_total")
             return Outcome(len(people.acknowledged), lost, first - killed, int(healed))
 
 
-async def _words(gateway: GatewayInside) -> list[str]:
+async def words_of(gateway: GatewayInside) -> list[str]:
     """What is in the log that a new reader reads, and in the store."""
     found = []
     for session in names():

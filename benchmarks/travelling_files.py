@@ -38,6 +38,7 @@ from gateway.files.taking import Taker, Taking
 from gateway.files.travelling import TravellingBlobs
 from gateway.stores.contract import Store
 from gateway.stores.opening import Options, migrations_of, open_store
+from tests.aims import waited_for_core
 from tests.postgres import postgres
 from tests.shared import free_port
 from tests.travelling import travelling_blobs
@@ -86,11 +87,6 @@ class Watch:
             f"memory +{(self._most - self._least) / MIB:6.1f} MiB  loop {self._longest * 1000:6.1f} ms, "
             f"{self._longest_with_core * 1000:5.1f} but for waiting for a core"
         )
-
-
-def waited_for_core() -> float:
-    """Seconds for which this thread was ready and others had the cores."""
-    return int(pathlib.Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 
 async def measured(

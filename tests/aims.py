@@ -50,7 +50,7 @@ def row(number: int, aims: list[Aim]) -> str:
 
 
 class LoopWatch:
-    """The longest time for which the loop ran nothing else, but for waiting for a core."""
+    """The longest time for which something held up the loop."""
 
     def __init__(self) -> None:
         self.longest_seconds = 0.0
@@ -58,10 +58,9 @@ class LoopWatch:
     async def run(self) -> None:
         """For ever, on the loop."""
         while True:
-            began, waited = time.perf_counter(), waited_for_core()
+            look = HeldUp()
             await asyncio.sleep(_TICK_SECONDS)
-            late = time.perf_counter() - began - _TICK_SECONDS
-            self.longest_seconds = max(self.longest_seconds, late + waited - waited_for_core())
+            self.longest_seconds = max(self.longest_seconds, look.seconds(_TICK_SECONDS))
 
 
 @contextlib.asynccontextmanager
@@ -76,6 +75,20 @@ async def watched_loop() -> AsyncIterator[LoopWatch]:
         await asyncio.wait([running])
 
 
-def waited_for_core() -> float:
-    """Seconds for which this thread was ready and others had the cores."""
+class HeldUp:
+    """How long this thread was held up since now by its own process, whatever else the machine does."""
+
+    def __init__(self) -> None:
+        self._began, self._waited, self._used = time.perf_counter(), _waited_for_core(), time.process_time()
+
+    def seconds(self, wanted: float) -> float:
+        """More than it wanted to wait; without the time for which others had the cores, and no more than this
+        process used them: another thread of it may have to wait for a core, too, and keep this one from going
+        on meanwhile.
+        """
+        late = time.perf_counter() - self._began - wanted - (_waited_for_core() - self._waited)
+        return max(0.0, min(late, time.process_time() - self._used))
+
+
+def _waited_for_core() -> float:
     return int(pathlib.Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9

@@ -195,7 +195,7 @@ def _aims(outcomes: list[Outcome], rounds: int, *, is_synchronous: bool) -> list
         none_of("acknowledged and lost", sum(len(outcome.lost) for outcome in outcomes)),
         none_of("there twice", sum(len(outcome.doubled) for outcome in outcomes)),
         Aim(what="a message after the server is back, s", seen=max(o.back_seconds for o in outcomes), most=2),
-        Aim(what="the loop held up, but for waiting for a core, ms", seen=held_up_ms, most=100),
+        Aim(what="the loop held up, ms", seen=held_up_ms, most=100),
     ]
     if not is_synchronous:
         found.append(Aim(what="commits done again", seen=sum(o.healed for o in outcomes), least=1))

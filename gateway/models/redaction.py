@@ -6,6 +6,7 @@ whatever signs it has, and as JSON spells it, too.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -26,11 +27,9 @@ class Redactor:
 
     def __init__(self, key: str) -> None:
         """A key of fewer than eight characters is no secret, and may be a word."""
-        start = key[:START_CHARACTERS].encode() if len(key) >= START_CHARACTERS else b""
-        own = b"".join(re.escape(sign.encode()) for sign in sorted(set(key)) if sign not in _ENDS)
-        rest = rb"(?:[\w.~+/=\-" + own + rb"]|" + _ESCAPE + rb")*+"
-        self._start = start
-        self._pattern = re.compile(re.escape(start) + rest) if start else None
+        self._start = key[:START_CHARACTERS].encode() if len(key) >= START_CHARACTERS else b""
+        rest = _rest_of(key)
+        self._pattern = re.compile(re.escape(self._start) + rest) if self._start else None
         self._rest = re.compile(rest)
         self._held = b""
         self._is_inside = False
@@ -70,3 +69,10 @@ class Redactor:
     def text(self, words: str) -> str:
         """A text, such as a header."""
         return self.whole(words.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+
+
+@functools.lru_cache(maxsize=64)
+def _rest_of(key: str) -> bytes:
+    """What a key goes on with, as a pattern."""
+    own = b"".join(re.escape(sign.encode()) for sign in sorted(set(key)) if sign not in _ENDS)
+    return rb"(?:[\w.~+/=\-" + own + rb"]|" + _ESCAPE + rb")*+"

@@ -6,11 +6,12 @@ Names are bytes, as the file system has them, and begin with the folder of the s
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
-from typing import Final, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 HOME: Final = b"home"
 WORK: Final = b"work"
@@ -18,6 +19,10 @@ TOPS: Final = (HOME, WORK)
 MODE_BITS: Final = 0o777
 """Permissions that a snapshot keeps: no set-user-id, no set-group-id, no sticky bit."""
 
+AT_ONCE: Final = 1_000
+"""Entries that are written or read in one call: a millisecond, in which no other thread runs."""
+
+T = TypeVar("T")
 Kind = Literal["file", "folder", "link"]
 Why = Literal["", "large", "changing", "unreadable"]
 
@@ -80,6 +85,10 @@ class FilesManifest(Struct, frozen=True, kw_only=True):
         return [entry for entry in self.entries if entry.path.startswith(top + b"/")]
 
 
+_ENTRIES: Final = msgspec.msgpack.Decoder(list[Entry])
+_NAMES: Final = msgspec.msgpack.Encoder()
+
+
 class Change(Struct, frozen=True):
     """What became of one name between two moments."""
 
@@ -123,12 +132,43 @@ def _is_as_before(old: Entry | None, new: Entry | None) -> bool:
 
 def packed(manifest: FilesManifest) -> bytes:
     """A manifest as it is stored."""
-    return zlib.compress(msgspec.msgpack.encode(manifest), 1)
+    written = (
+        msgspec.msgpack.encode(some)[len(_of_array(len(some))) :] for some in batched(manifest.entries)
+    )
+    fields: dict[str, object] = {name: getattr(manifest, name) for name in FilesManifest.__struct_fields__}
+    fields["entries"] = msgspec.Raw(_of_array(len(manifest.entries)) + b"".join(written))
+    return zlib.compress(msgspec.msgpack.encode(fields), 1)
 
 
 def unpacked(data: bytes) -> FilesManifest:
     """A stored manifest. Raises ValueError if it is none."""
     try:
-        return msgspec.msgpack.decode(zlib.decompress(data), type=FilesManifest)
+        fields = msgspec.msgpack.decode(zlib.decompress(data), type=dict[str, msgspec.Raw])
+        raw = msgspec.msgpack.decode(fields.pop("entries", _of_array(0)), type=list[msgspec.Raw])
+        entries: list[Entry] = []
+        for some in batched(raw):
+            entries += _ENTRIES.decode(_of_array(len(some)) + b"".join(some))
+        rest = b"".join(part for name, value in fields.items() for part in (_NAMES.encode(name), value))
+        manifest = msgspec.msgpack.decode(_of_map(len(fields)) + rest, type=FilesManifest)
     except (zlib.error, msgspec.MsgspecError) as error:
         raise ValueError(f"no manifest: {error}") from error
+    return replace(manifest, entries=tuple(entries))
+
+
+def batched(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """So many at a time that no other thread waits long for its turn, as it would for one call with all."""
+    return (items[at : at + AT_ONCE] for at in range(0, len(items), AT_ONCE))
+
+
+def _of_array(length: int) -> bytes:
+    """What MessagePack says before so many items."""
+    if length < 16:
+        return bytes((0x90 | length,))
+    return b"\xdc" + length.to_bytes(2) if length < 1 << 16 else b"\xdd" + length.to_bytes(4)
+
+
+def _of_map(length: int) -> bytes:
+    """The same before the few fields of a manifest. Raises ValidationError if they are more."""
+    if length > 15:
+        raise msgspec.ValidationError(f"{length} fields")
+    return bytes((0x80 | length,))

@@ -16,6 +16,8 @@ from gateway.stores.postgresql.appending import ALIVE
 from gateway.stores.postgresql.connections import ReadPool
 
 CONNECTIONS: Final = 2
+DIGEST_BYTES: Final = 32
+"""Of SHA-256."""
 LOST: Final = "Another gateway has this session by now, so nothing more of its files is kept from here"
 
 _MINE: Final = (
@@ -48,15 +50,22 @@ _PUT_PARTS: Final = (
     " SELECT $2, p.* FROM mine, unnest($3::bytea[], $4::int[], $5::bool[], $6::bytea[])"
     f" AS p (digest, part, is_last, body) ON CONFLICT DO NOTHING){_DONE}"
 )
+_DIGESTS: Final = (
+    "(SELECT substring({of}::bytea FROM 1 + {size} * i FOR {size})"
+    " FROM generate_series(0, octet_length({of}::bytea) / {size} - 1) AS i)"
+)
+"""Digests that are sent as one value: to put an array of 100,000 together takes the loop a tenth of a second.
+"""
 _KEEP_CONTENTS: Final = (
     f"{_MINE}, gone AS (DELETE FROM file_contents USING mine WHERE session = $2"  # noqa: S608 - literals
-    " AND NOT EXISTS (SELECT FROM unnest($3::bytea[]) AS kept (digest)"
+    f" AND NOT EXISTS (SELECT FROM {_DIGESTS.format(of='$3', size=DIGEST_BYTES)} AS kept (digest)"
     f" WHERE kept.digest = file_contents.digest)){_DONE}"
 )
 _SHARE_CONTENTS: Final = (
     f"{_MINE}, put AS (INSERT INTO file_contents (session, digest, part, is_last, body)"  # noqa: S608 - literals
     " SELECT $2, c.digest, part, is_last, body FROM mine, file_contents AS c"
-    " JOIN unnest($4::bytea[]) AS wanted (digest) ON wanted.digest = c.digest WHERE session = $3"
+    f" JOIN {_DIGESTS.format(of='$4', size=DIGEST_BYTES)} AS wanted (digest)"
+    " ON wanted.digest = c.digest WHERE session = $3"
     f" ON CONFLICT DO NOTHING){_DONE}"
 )
 _REMOVE: Final = (
@@ -89,8 +98,9 @@ _PARTS: Final = (
 )
 _BYTES: Final = "SELECT coalesce(sum(octet_length(body)), 0)::bigint FROM file_contents WHERE session = $1"
 _BYTES_OF: Final = (
-    "SELECT coalesce(sum((SELECT sum(octet_length(body)) FROM file_contents"
-    " WHERE session = $1 AND digest = wanted.digest)), 0)::bigint FROM unnest($2::bytea[]) AS wanted (digest)"
+    "SELECT coalesce(sum((SELECT sum(octet_length(body)) FROM file_contents"  # noqa: S608 - literals
+    " WHERE session = $1 AND digest = wanted.digest)), 0)::bigint"
+    f" FROM {_DIGESTS.format(of='$2', size=DIGEST_BYTES)} AS wanted (digest)"
 )
 _MANIFESTS_BYTES: Final = (
     "SELECT coalesce(sum(octet_length(body)), 0)::bigint FROM file_manifests WHERE session = $1"
@@ -196,15 +206,15 @@ class PostgresqlFiles:
         return [ContentPart(*row) for row in await self._rows(_PARTS, key, digest, first, first + count)]
 
     async def keep_contents(self, key: str, digests: Collection[bytes]) -> None:
-        await self._write(_KEEP_CONTENTS, key, list(digests))
+        await self._write(_KEEP_CONTENTS, key, b"".join(digests))
 
     async def share_contents(self, source: str, target: str, digests: Collection[bytes]) -> None:
-        await self._write(_SHARE_CONTENTS, target, source, list(digests))
+        await self._write(_SHARE_CONTENTS, target, source, b"".join(digests))
 
     async def contents_bytes(self, key: str, digests: Collection[bytes] | None = None) -> int:
         if digests is None:
             return int(await self._value(_BYTES, key))
-        return int(await self._value(_BYTES_OF, key, list(digests)))
+        return int(await self._value(_BYTES_OF, key, b"".join(digests)))
 
 
 async def forget_session(connection: Statements, key: str, owner: str) -> None:

@@ -88,6 +88,7 @@ async def move(directory: pathlib.Path, launch: Launch, model: FakeModel) -> Mov
             await gateway.chat(ID, f"and again at {name}")
             moved.seconds.append(time.monotonic() - began)
             moved.how.append((await items(gateway, ID, "agent_started"))[-1]["how"])
+            print(f"  at {name}: {moved.how[-1]}, {moved.seconds[-1]:.1f} s", flush=True)  # noqa: T201
             moved.remembered += WORD.encode() in model.requests[-1].raw
             async with gateway.http.get(path) as response:
                 moved.equal += await response.read() == CONTENT
@@ -101,10 +102,9 @@ async def try_one(name: str) -> list[Aim]:
         with tempfile.TemporaryDirectory(prefix="moving-") as made:
             directory = pathlib.Path(made)
             directory.chmod(0o755)
+            print(name, flush=True)  # noqa: T201
             async with asyncio.timeout(AGENT_SECONDS * crowding()):
                 moved = await move(directory, launch, model)
-    seconds = ", ".join(f"{each:.1f}" for each in moved.seconds)
-    print(f"{name}: {', '.join(moved.how)}; a turn after a move took {seconds} s", flush=True)  # noqa: T201
     came_back = sum(how in ("resumed", "loaded") for how in moved.how)
     return [
         Aim(what=f"{name}: moves after which it was resumed or loaded", seen=came_back, least=len(MOVES)),
@@ -114,7 +114,7 @@ async def try_one(name: str) -> list[Aim]:
 
 
 def main() -> int:
-    """A line for each agent, and row 9 of the acceptance; 1 if it is not met."""
+    """A line for each move, and row 9 of the acceptance; 1 if it is not met."""
     parser = argparse.ArgumentParser(prog="python -m tests.moving")
     parser.add_argument("agents", nargs="*", default=USUAL, help=f"of {', '.join(AGENTS)}")
     aims: list[Aim] = []

@@ -297,14 +297,15 @@ class Providers:
         }
         await loaded("gateway.egress.interim")
         try:
+            address = yarl.URL(url, encoded=True)
             response = await self._session().request(
                 "GET" if body is None else "POST",
-                yarl.URL(url, encoded=True),
+                address,
                 data=io.BytesIO(body) if body is not None and len(body) > ONE_WRITE_BYTES else body,
                 headers=sent,
                 allow_redirects=False,
                 timeout=provider.timeout,
-                proxy=self._proxy(yarl.URL(url)),
+                proxy=self._proxy(address),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             broken = _broken(error)
@@ -386,8 +387,9 @@ class Providers:
 
     def _known_breakers(self, provider: ModelProvider, key: CallKey, model: str) -> list[Breaker]:
         """That of the provider and that of the model, if this failed before."""
+        digest = _digest(key)
         names = dict.fromkeys((model, ""))
-        found = [self._breakers.get(_breaker_name(provider, key, name)) for name in names]
+        found = [self._breakers.get((provider.name, digest, name)) for name in names]
         return [one for one in found if one is not None]
 
     def _show_breakers(self, provider: ModelProvider) -> None:
@@ -628,7 +630,11 @@ Settle = Callable[[CallUsage, int, str, float | None], None]
 
 
 def _breaker_name(provider: ModelProvider, key: CallKey, model: str) -> tuple[str, bytes, str]:
-    return provider.name, hashlib.sha256(key.value.encode()).digest(), model
+    return provider.name, _digest(key), model
+
+
+def _digest(key: CallKey) -> bytes:
+    return hashlib.sha256(key.value.encode()).digest()
 
 
 class Metering:

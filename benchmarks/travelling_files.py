@@ -38,6 +38,7 @@ from gateway.files.taking import Taker, Taking
 from gateway.files.travelling import TravellingBlobs
 from gateway.stores.contract import Store
 from gateway.stores.opening import Options, migrations_of, open_store
+from tests.aims import HeldUp
 from tests.postgres import postgres
 from tests.shared import free_port
 from tests.travelling import travelling_blobs
@@ -73,11 +74,11 @@ class Watch:
     async def run(self) -> None:
         """For ever, on the loop."""
         while True:
-            began, waited = time.perf_counter(), waited_for_core()
+            began, look = time.perf_counter(), HeldUp()
             await asyncio.sleep(TICK_SECONDS)
             late = time.perf_counter() - began - TICK_SECONDS
             self._longest = max(self._longest, late)
-            self._longest_with_core = max(self._longest_with_core, late + waited - waited_for_core())
+            self._longest_with_core = max(self._longest_with_core, look.seconds(TICK_SECONDS))
             self._most = max(self._most, self._process.memory_info().rss)
 
     def words(self) -> str:
@@ -86,11 +87,6 @@ class Watch:
             f"memory +{(self._most - self._least) / MIB:6.1f} MiB  loop {self._longest * 1000:6.1f} ms, "
             f"{self._longest_with_core * 1000:5.1f} but for waiting for a core"
         )
-
-
-def waited_for_core() -> float:
-    """Seconds for which this thread was ready and others had the cores."""
-    return int(pathlib.Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
 
 
 async def measured(

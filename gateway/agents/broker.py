@@ -219,7 +219,7 @@ class Broker:
     async def _post(self, call: _Call, asks_usage: bool) -> Upstream | Broken:
         url = self._config.url.strip().rstrip("/") + "/chat/completions"
         headers = CHAT.headers(call.key.value, {}, self._provider.rules)
-        call.metering.is_sent = True
+        call.metering.sent()
         response = await self.providers.attempt(
             self._provider, url, CHAT.encoded(call.asked, asks_usage=asks_usage), headers
         )

@@ -204,7 +204,7 @@ class FilesFace:
         except archive.FolderTooLarge:
             raise ArchiveTooLarge(
                 f"This folder holds more than {limits.archive_entries} files or {limits.archive_bytes} "
-                "bytes; download a folder inside it."
+                "bytes, or its names are too long; download a folder inside it."
             ) from None
         base = asked.name.rpartition("/")[2] or asked.record.session_id.replace(":", "_")
         pieces = archive.zipped(asked.work, plan)

@@ -25,6 +25,7 @@ from gateway.files.defuse import Defuser
 from gateway.files.places import FileThreads
 from gateway.files.ranges import ByteSpan
 from gateway.files.reading import OpenFile
+from gateway.files.times import told_seconds
 from gateway.http.scope import carried
 from gateway.sessions.services import FaceServices
 from gateway.telemetry.metrics import SentKind
@@ -59,7 +60,7 @@ class Sender:
         kind = to.kind if _may_show(request, name) else "file"
         is_page = kind == "preview" and media.preview(name) == "html"
         headers = _headers(name, kind, file.etag)
-        headers["Last-Modified"] = formatdate(file.modified_ns // 1_000_000_000, usegmt=True)
+        headers["Last-Modified"] = formatdate(told_seconds(file.modified_ns), usegmt=True)
         if ranges.is_known(request.headers.get("if-none-match"), file.etag):
             file.close()
             return Response(status_code=304, headers=headers)

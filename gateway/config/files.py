@@ -27,7 +27,8 @@ class FilesConfig(Table, frozen=True, kw_only=True):
     archive_bytes: Annotated[int, Meta(ge=1)] = 2 * 1024 * 1024 * 1024
     """Of the files in a folder that is downloaded as a zip: what a session's disk holds by default."""
     archive_entries: Annotated[int, Meta(ge=1)] = 50_000
-    """Files and folders in a zip: its plan is kept in memory while it is sent, about 10 MB."""
+    """Files and folders in a zip, with names of 160 characters on average: its plan is kept in memory while
+    it is sent, about 10 MB."""
     link_seconds: Annotated[int, Meta(ge=1, le=3600)] = 300
     """How long the address of a preview or a download is good: long enough to begin it."""
     watches_per_owner: Annotated[int, Meta(ge=1)] = 8
@@ -62,7 +63,8 @@ class FilesConfig(Table, frozen=True, kw_only=True):
     snapshot_file_mb: Megabytes = 32
     """A larger file is left out of snapshots."""
     snapshot_files: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
-    """Of a session with more files and folders no snapshot is made: reading their names takes too long."""
+    """Of a session with more files and folders no snapshot is made: reading their names takes too long. Their
+    names may have 160 bytes on average if there are so many, and more if there are fewer."""
     snapshots_kept: Annotated[int, Meta(ge=1, le=10_000)] = 100
     """Of each session; the oldest go first."""
     snapshot_leaves_out: tuple[str, ...] = ()

@@ -22,10 +22,11 @@ DEFAULT_PROVIDER: Final = "default"
 DIALECTS: Final = ("chat", "responses", "messages", "gemini")
 PROVIDER_TOOLS: Final = (
     *("web_search", "web_fetch", "code_execution", "file_search", "mcp", "image_generation"),
-    *("background", "batches", "store", "urls", "other"),
+    *("background", "batches", "store", "urls", "priority", "other"),
 )
 """What a provider does by itself for a model: each leads out past the hosts that an agent may reach. `urls`:
-pictures and files that the provider fetches; `other`: tools that this gateway does not know.
+pictures and files that the provider fetches; `priority`: sooner, for more than the model's price, of which
+budgets and reports know nothing; `other`: tools that this gateway does not know.
 """
 _WILD: Final = ("*", "?", "[")
 

@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from gateway.config.credentials import NEVER_METHODS
 from gateway.egress.spoken import begun
@@ -38,6 +38,8 @@ ONLY_FOR_A_CONNECTION: Final = frozenset({b"alt-svc", b"strict-transport-securit
 _TARGET_CHARACTERS: Final = re.compile(r"[\x21-\x7e]+")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
 _DOTS: Final = (".", "..")
+_SIGNS: Final = re.compile(rb"[+&<>'\"`]")
+_MARKUP: Final = re.compile(rb"[&<>]")
 _ENCODED_TWICE: Final = re.compile(r"%(2e|2f|5c)", re.IGNORECASE)
 
 
@@ -128,6 +130,20 @@ def answered(headers: Sequence[Header]) -> Iterator[Header]:
             yield name, value
 
 
+def _spellings(needle: bytes) -> Iterator[bytes]:
+    """As it is, percent-encoded, and as writers of JSON spell it: with `\\/` (PHP), or with signs as
+    `\\u002B` (.NET) or `\\u003c` (Go).
+    """
+    yield needle
+    yield quote_from_bytes(needle, safe="").encode()
+    plain = needle.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+    yield plain
+    yield plain.replace(b"/", b"\\/")
+    for form in (b"\\u%04X", b"\\u%04x"):
+        yield _SIGNS.sub(lambda found, form=form: form % ord(found[0]), needle)  # type: ignore[misc]
+        yield _MARKUP.sub(lambda found, form=form: form % ord(found[0]), plain)  # type: ignore[misc]
+
+
 def is_for(given: Sequence[bytes], host: str, port: int) -> bool:
     """Whether the Host headers of a request name this host, once."""
     if len(given) != 1:
@@ -137,10 +153,13 @@ def is_for(given: Sequence[bytes], host: str, port: int) -> bool:
 
 
 class Mask:
-    """Replaces the credential in what a host answers, by as many asterisks, also across two pieces."""
+    """Replaces the credential in what a host answers, by as many asterisks, also across two pieces and as
+    JSON and addresses spell it.
+    """
 
     def __init__(self, needles: Sequence[bytes]) -> None:
-        self._needles = sorted(filter(None, needles), key=len, reverse=True)
+        spelled = {one for needle in filter(None, needles) for one in _spellings(needle)}
+        self._needles = sorted(spelled, key=len, reverse=True)
         self._held = b""
 
     def whole(self, data: bytes) -> bytes:

@@ -26,6 +26,12 @@ from gateway.files.reading import PIECE_BYTES, OpenFile, opened
 from gateway.files.tree import kind_of
 from gateway.files.upload_names import is_unfinished
 
+NAME_CHARACTERS: Final = 160
+"""So long the names may be on average if there are as many as there may be: an agent can make each of them
+thousands of characters long.
+"""
+NAMES_CHARACTERS: Final = 4 * 1024 * 1024
+"""So much they may be together in any case: a thousand nested folders take a megabyte."""
 LISTED_LEFT_OUT: Final = 1_000
 LEFT_OUT: Final = "left-out.txt"
 _FIRST_YEAR: Final = (1980, 1, 1, 0, 0, 0)
@@ -57,7 +63,7 @@ class ArchivePlan(Struct):
 def planned(work: WorkFolder, name: str, *, most_bytes: int, most_entries: int) -> ArchivePlan:
     """Looks at everything beneath a folder. Raises FolderTooLarge, Unsafe, OSError."""
     plan = ArchivePlan(name, [], [], [])
-    seen = 0
+    seen, room = 0, max(most_entries * NAME_CHARACTERS, NAMES_CHARACTERS)
     with work.opened() as folder:
         if folder is None:
             return plan
@@ -74,11 +80,12 @@ def planned(work: WorkFolder, name: str, *, most_bytes: int, most_entries: int) 
             try:
                 with os.scandir(descriptor) as entries:
                     for entry in entries:
-                        seen += 1
-                        if seen > most_entries:
+                        inner = joined(at, entry.name)
+                        seen, room = seen + 1, room - len(inner)
+                        if seen > most_entries or room < 0:
                             raise FolderTooLarge
                         if not is_unfinished(entry.name):
-                            _plan_entry(plan, joined(at, entry.name), entry, waiting)
+                            _plan_entry(plan, inner, entry, waiting)
             finally:
                 os.close(descriptor)
             if plan.size > most_bytes:

@@ -17,10 +17,17 @@ from typing import Final
 from gateway.files.beneath import Folder
 from gateway.files.left_out import MOST_RULES, RULE_FILE_BYTES, LeftOut, Rule, rules_of
 from gateway.files.manifest import MODE_BITS, TOPS, Entry
+from gateway.files.times import kept_ns
 from gateway.workers import trees
 
 PATH_BYTES: Final = 3_500
 """A longer path could not be named where it is restored (PATH_MAX is 4,096); it is left out."""
+NAME_BYTES: Final = 160
+"""So long the names may be on average, with where links lead, if there are as many as there may be: an agent
+can make each of them thousands of bytes long.
+"""
+NAMES_BYTES: Final = 4 * 1024 * 1024
+"""So much they may be together in any case: a thousand nested folders take a megabyte."""
 SCAN_SECONDS: Final = 30.0
 """For one scan; one that takes longer is given up."""
 RACY_NS: Final = 50_000_000
@@ -37,16 +44,36 @@ def scan(
     """Every entry below `home` and `work`, by name; a folder comes before what is in it. Names that are left
     out are added to `passed`, folders without what is in them.
 
-    Raises ScanFailed if there are too many or it takes too long, OSError.
+    Raises ScanFailed if there are too many, their names are too long or it takes too long, OSError.
     """
     found: list[Entry] = []
-    until = time.monotonic() + SCAN_SECONDS
+    bounds = _Bounds(max_files)
     for top in TOPS:
-        visitor = _Scan(top.decode(), left_out, found, passed, max_files=max_files, until=until)
+        visitor = _Scan(top.decode(), left_out, found, passed, bounds)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             trees.walk(top.decode(), visitor, below=folder.descriptor)
     found.sort(key=attrgetter("path"))
     return found
+
+
+class _Bounds:
+    """How much one scan may find, and how long it may take."""
+
+    def __init__(self, max_files: int) -> None:
+        self.max_files = max_files
+        self._most_bytes = self._bytes_left = max(max_files * NAME_BYTES, NAMES_BYTES)
+        self._until = time.monotonic() + SCAN_SECONDS
+
+    def check(self, *names: bytes) -> None:
+        """These names were found. Raises ScanFailed if that is too much, or too late."""
+        self._bytes_left -= sum(map(len, names))
+        if self._bytes_left < 0:
+            raise ScanFailed(f"The names of the files have more than {self._most_bytes:,} bytes.")
+        if time.monotonic() > self._until:
+            raise ScanFailed(f"Listing the files took more than {SCAN_SECONDS:g} seconds.")
+
+    def too_many(self) -> ScanFailed:
+        return ScanFailed(f"There are more than {self.max_files:,} files.")
 
 
 class _Scan(trees.Visitor):
@@ -58,22 +85,17 @@ class _Scan(trees.Visitor):
         left_out: LeftOut,
         found: list[Entry],
         passed: list[str] | None,
-        *,
-        max_files: int,
-        until: float,
+        bounds: _Bounds,
     ) -> None:
         self._paths = [top]
         self._left_out = left_out
         self._found = found
         self._passed = passed
-        self._max_files = max_files
-        self._until = until
+        self._bounds = bounds
         self._rules: list[list[Rule] | None] = []
         """Of the working tree that each folder on the way is in; None: it is in none."""
 
     def enter(self, directory: int, depth: int, name: str) -> list[str]:
-        if time.monotonic() > self._until:
-            raise ScanFailed(f"Listing the files took more than {SCAN_SECONDS:g} seconds.")
         path = f"{self._paths[depth - 1]}/{name}" if depth else self._paths[0]
         self._paths[depth:] = [path]
         entries = self._entries(directory)
@@ -92,15 +114,12 @@ class _Scan(trees.Visitor):
         """What a folder holds, never more than may be found."""
         try:
             with os.scandir(directory) as entries:
-                some = list(itertools.islice(entries, self._max_files + 1))
+                some = list(itertools.islice(entries, self._bounds.max_files + 1))
         except OSError:
             return []
-        if len(some) > self._max_files:
-            raise self._too_many()
+        if len(some) > self._bounds.max_files:
+            raise self._bounds.too_many()
         return some
-
-    def _too_many(self) -> ScanFailed:
-        return ScanFailed(f"There are more than {self._max_files:,} files.")
 
     def _note(self, directory: int, entry: os.DirEntry[str], path: str, rules: list[Rule]) -> bool:
         """Notes one entry; True for a folder that is gone into."""
@@ -110,6 +129,7 @@ class _Scan(trees.Visitor):
         if len(name) > PATH_BYTES:
             return False
         if self._left_out.is_out(path, entry.name, rules, is_folder=is_folder):
+            self._bounds.check(name if self._passed is not None else b"")
             if self._passed is not None:
                 self._passed.append(path)
             return False
@@ -117,13 +137,14 @@ class _Scan(trees.Visitor):
         if is_folder:
             self._found.append(Entry(name, "folder", mode))
         elif stat.S_ISLNK(status.st_mode):
-            self._found.append(
-                Entry(name, "link", target=os.fsencode(os.readlink(entry.name, dir_fd=directory)))
-            )
+            target = os.fsencode(os.readlink(entry.name, dir_fd=directory))
+            self._bounds.check(target)
+            self._found.append(Entry(name, "link", target=target))
         elif stat.S_ISREG(status.st_mode):
             self._found.append(entry_of(name, status))
-        if len(self._found) > self._max_files:
-            raise self._too_many()
+        self._bounds.check(name)
+        if len(self._found) > self._bounds.max_files:
+            raise self._bounds.too_many()
         return is_folder
 
     def _rules_for(self, directory: int, depth: int, path: str, names: set[str]) -> list[Rule]:
@@ -144,8 +165,8 @@ def entry_of(path: bytes, status: os.stat_result, *, digest: bytes = b"") -> Ent
         "file",
         stat.S_IMODE(status.st_mode) & MODE_BITS,
         status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
+        kept_ns(status.st_mtime_ns),
+        kept_ns(status.st_ctime_ns),
         0 if is_racy else status.st_ino,
         digest,
     )

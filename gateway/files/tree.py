@@ -18,12 +18,17 @@ from gateway.events.facts import iso
 from gateway.files.beneath import Folder, Unsafe
 from gateway.files.media import Preview, media_type, preview
 from gateway.files.names import encoded, joined, shown
+from gateway.files.times import told_milliseconds
 from gateway.files.upload_names import is_unfinished
 
 SCANNED: Final = 100_000
 """Entries of one folder that are looked at: about a tenth of a second."""
 ENTRIES_AT_ONCE: Final = 2_000
 """Of one answer, its inner folders included: about 500 KiB of JSON."""
+BYTES_AT_ONCE: Final = 4 * 1024 * 1024
+"""Of the paths of one answer, about, if an agent made them as long as they can be."""
+NAME_BYTES: Final = 3 * 255
+"""The longest name, percent-encoded."""
 DEEPEST: Final = 5
 
 EntryKind = Literal["file", "folder", "link", "other"]
@@ -65,12 +70,14 @@ class TreeWalk:
         self._folder = folder
         self._limit = limit
         self._room = max(limit, ENTRIES_AT_ONCE)
+        self._bytes = BYTES_AT_ONCE
 
     def listing(self, name: str, *, depth: int = 1, after: tuple[int, bytes] | None = None) -> FileListing:
         """The entries of a folder, and of its folders down to `depth`. Raises Unsafe, OSError."""
         descriptor = self._folder.open(name, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            first, has_more, is_partial = self._first(descriptor, after)
+            most = max(1, self._bytes // (len(encoded(name)) + NAME_BYTES))
+            first, has_more, is_partial = self._first(descriptor, after, min(self._limit, self._room, most))
             found = [
                 entry_of(joined(name, inner), status)
                 for _, inner in first
@@ -79,6 +86,7 @@ class TreeWalk:
         finally:
             os.close(descriptor)
         self._room -= len(found)
+        self._bytes -= sum(len(entry.path) for entry in found)
         entries = [
             self._with_inner(entry, joined(name, inner), depth) for entry, inner in _named(found, first)
         ]
@@ -90,7 +98,7 @@ class TreeWalk:
         )
 
     def _with_inner(self, entry: FileEntry, name: str, depth: int) -> FileEntry:
-        if entry.kind != "folder" or depth <= 1 or self._room <= 0:
+        if entry.kind != "folder" or depth <= 1 or min(self._room, self._bytes) <= 0:
             return entry
         try:
             inner = self.listing(name, depth=depth - 1)
@@ -106,10 +114,9 @@ class TreeWalk:
         )
 
     def _first(
-        self, descriptor: int, after: tuple[int, bytes] | None
+        self, descriptor: int, after: tuple[int, bytes] | None, limit: int
     ) -> tuple[list[tuple[tuple[int, bytes], str]], bool, bool]:
         """The first names after a place, whether there are more, and whether not all were looked at."""
-        limit = min(self._limit, self._room)
         seen, is_partial = 0, False
         kept: list[tuple[tuple[int, bytes], str]] = []
         with os.scandir(descriptor) as entries:
@@ -138,7 +145,7 @@ def entry_of(name: str, status: os.stat_result) -> FileEntry:
         path=encoded(name),
         kind=kind,
         size=status.st_size if is_file else 0,
-        modified_at=iso(max(0, status.st_mtime_ns // 1_000_000)),
+        modified_at=iso(told_milliseconds(status.st_mtime_ns)),
         media_type=media_type(name) if is_file else None,
         preview=preview(name) if is_file else None,
     )

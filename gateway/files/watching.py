@@ -20,6 +20,8 @@ from gateway.files.upload_names import is_unfinished
 
 WATCHED_ENTRIES: Final = 10_000
 """Looked at in one look: some hundredths of a second in a thread, and 3 MB."""
+WATCHED_CHARACTERS: Final = 160 * WATCHED_ENTRIES
+"""Of their names, which an agent can make thousands of characters long."""
 CHANGES_AT_ONCE: Final = 200
 """More changes are not named one by one."""
 
@@ -46,6 +48,7 @@ def look(work: WorkFolder, *, most: int = WATCHED_ENTRIES) -> Look:
     """How the tree is now. A folder that cannot be read, or vanishes, is as empty."""
     marks: dict[str, _Mark] = {}
     is_partial = False
+    room = WATCHED_CHARACTERS
     with work.opened() as folder:
         waiting = deque([""] if folder is not None else [])
         while folder is not None and waiting and not is_partial:
@@ -57,11 +60,13 @@ def look(work: WorkFolder, *, most: int = WATCHED_ENTRIES) -> Look:
             try:
                 with os.scandir(descriptor) as entries:
                     for entry in entries:
-                        if len(marks) >= most:
+                        name = joined(at, entry.name)
+                        room -= len(name)
+                        if len(marks) >= most or room < 0:
                             is_partial = True
                             break
                         if not is_unfinished(entry.name):
-                            _mark(marks, joined(at, entry.name), entry, waiting)
+                            _mark(marks, name, entry, waiting)
             except OSError:
                 continue
             finally:

@@ -32,7 +32,7 @@ from gateway.models.budgets import (
     first_day_of_month,
     month_of,
 )
-from gateway.models.meter import CallUsage, ModelCall
+from gateway.models.meter import ASSUMED_OUTPUT, CallUsage, ModelCall
 from gateway.models.prices import MOST_TOKENS, Prices, PriceSource, cost
 from gateway.models.shared_budgets import HEAR_SECONDS, SharedBudgets
 from gateway.principal import Account
@@ -44,8 +44,6 @@ from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
-ASSUMED_OUTPUT: Final = 4096
-"""What is held back for the answer of a call that names no limit of its own."""
 RETRY_SECONDS: Final = 1.0
 """After the store refused."""
 KEEP_SECONDS: Final = 3600.0

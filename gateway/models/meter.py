@@ -6,12 +6,14 @@ call that was cancelled or cut counts as well.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from msgspec import Struct
 
 from gateway.principal import Account
 
+ASSUMED_OUTPUT: Final = 4096
+"""What is held back for the answer of a call that names no limit of its own."""
 Dialect = Literal["chat", "responses", "messages", "gemini"]
 """How a provider is spoken to: OpenAI's chat completions and responses, Anthropic's messages, Gemini's
 generateContent.

@@ -24,6 +24,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
+import msgspec
 from msgspec import Struct
 
 from gateway.config.models import PROVIDER_TOOLS, ProviderConfig
@@ -33,7 +34,7 @@ from gateway.errors import OwnKeyMissing
 from gateway.models.breaker import Breaker
 from gateway.models.dialects.contract import AskedCall, CallRules, Tongue
 from gateway.models.dialects.usage import UsageReader
-from gateway.models.meter import CallUsage, Meter, ModelCall, Reservation
+from gateway.models.meter import ASSUMED_OUTPUT, CallUsage, Meter, ModelCall, Reservation
 from gateway.models.redaction import Redactor
 from gateway.principal import Account
 from gateway.telemetry.heavy import lazily, loaded
@@ -68,6 +69,10 @@ BREAKERS: Final = 1_024
 """So many keys and models have a breaker at once; the one that was used least lately goes first."""
 GONE: Final = 499
 """The status of a call that its caller gave up."""
+UNSEEN_TOKENS_A_SECOND: Final = 20
+"""Counted of such a call if nothing more is known: what slow models make. An agent that gave up each of its
+calls before the end would else use a provider without any budget.
+"""
 _PASSED_HEADERS: Final = ("content-type", "request-id", "x-request-id", "retry-after", "retry-after-ms")
 _PASSED_PREFIXES: Final = ("anthropic-ratelimit-", "x-ratelimit-")
 _HEADER_CHARACTERS: Final = 1_024
@@ -292,14 +297,15 @@ class Providers:
         }
         await loaded("gateway.egress.interim")
         try:
+            address = yarl.URL(url, encoded=True)
             response = await self._session().request(
                 "GET" if body is None else "POST",
-                yarl.URL(url, encoded=True),
+                address,
                 data=io.BytesIO(body) if body is not None and len(body) > ONE_WRITE_BYTES else body,
                 headers=sent,
                 allow_redirects=False,
                 timeout=provider.timeout,
-                proxy=self._proxy(yarl.URL(url)),
+                proxy=self._proxy(address),
             )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             broken = _broken(error)
@@ -381,8 +387,9 @@ class Providers:
 
     def _known_breakers(self, provider: ModelProvider, key: CallKey, model: str) -> list[Breaker]:
         """That of the provider and that of the model, if this failed before."""
+        digest = _digest(key)
         names = dict.fromkeys((model, ""))
-        found = [self._breakers.get(_breaker_name(provider, key, name)) for name in names]
+        found = [self._breakers.get((provider.name, digest, name)) for name in names]
         return [one for one in found if one is not None]
 
     def _show_breakers(self, provider: ModelProvider) -> None:
@@ -514,7 +521,8 @@ class Providers:
         asks_usage = provider.asks_usage
         body = None if asked.fields is None else tongue.encoded(asked, asks_usage=asks_usage)
         url = tongue.address(provider.config.url, asked)
-        metering.is_sent = body is not None
+        if body is not None:
+            metering.sent()
         upstream = await self.attempt(
             provider, url, body, tongue.headers(key.value, call.sent, provider.rules)
         )
@@ -622,7 +630,11 @@ Settle = Callable[[CallUsage, int, str, float | None], None]
 
 
 def _breaker_name(provider: ModelProvider, key: CallKey, model: str) -> tuple[str, bytes, str]:
-    return provider.name, hashlib.sha256(key.value.encode()).digest(), model
+    return provider.name, _digest(key), model
+
+
+def _digest(key: CallKey) -> bytes:
+    return hashlib.sha256(key.value.encode()).digest()
 
 
 class Metering:
@@ -635,6 +647,7 @@ class Metering:
         self._settle = settle
         self._monotonic = monotonic
         self._first_byte_at: float | None = None
+        self._sent_at = monotonic()
         self._is_settled = False
         self.reader: UsageReader = tongue.usage(asked)
         self.status = 0
@@ -642,6 +655,10 @@ class Metering:
         """Whether the provider may have counted what was sent."""
         self.is_whole = False
         """Whether the answer was heard to its end."""
+
+    def sent(self) -> None:
+        """The call leaves now."""
+        self.is_sent, self._sent_at = True, self._monotonic()
 
     def begun(self) -> None:
         """The first byte of the answer has come."""
@@ -656,7 +673,16 @@ class Metering:
         used = CallUsage()
         if self._asked.operation == "generate" and (self.is_sent or self.reader.has_begun):
             used = self.reader.usage(is_whole=self.is_whole)
+        if self.status == GONE and used.is_estimated:
+            unseen = min(self._unseen_tokens(), self._asked.max_output_tokens or ASSUMED_OUTPUT)
+            used = msgspec.structs.replace(used, output=max(used.output, unseen - used.reasoning))
         self._settle(used, self.status, self.reader.model, self._first_byte_at)
+
+    def _unseen_tokens(self) -> int:
+        """What the provider may have made since the call left: an answer in one piece shows nothing before
+        its end, and thoughts are not shown.
+        """
+        return round((self._monotonic() - self._sent_at) * UNSEEN_TOKENS_A_SECOND)
 
 
 class _Uncounted:

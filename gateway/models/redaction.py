@@ -1,10 +1,12 @@
 """Takes a key out of what a provider says: some quote it in their errors, or its beginning. Pure.
 
-Guarantee: from its first eight characters on the key is replaced by `…`, in whatever pieces the bytes come.
+Guarantee: from its first eight characters on the key is replaced by `…`, in whatever pieces the bytes come,
+whatever signs it has, and as JSON spells it, too.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -12,7 +14,12 @@ from gateway.egress.spoken import begun
 
 START_CHARACTERS: Final = 8
 MARK: Final = "…".encode()
-_REST: Final = rb"[\w.~+/=-]*"
+_ESCAPE: Final = rb"\\(?:[/\\]|u00[0-9A-Fa-f]{2})"
+"""How JSON may spell a sign: `\\/`, `\\u002b`."""
+_ENDS: Final = ' "\\'
+"""What ends a key in a text, even if it has one of these."""
+_HALF_ESCAPE: Final = re.compile(rb"(?:\\(?:u(?:0(?:0[0-9A-Fa-f]?)?)?)?)?")
+"""Or nothing: what a piece may end with while the key goes on in the next one."""
 
 
 class Redactor:
@@ -20,9 +27,10 @@ class Redactor:
 
     def __init__(self, key: str) -> None:
         """A key of fewer than eight characters is no secret, and may be a word."""
-        start = key[:START_CHARACTERS].encode() if len(key) >= START_CHARACTERS else b""
-        self._start = start
-        self._pattern = re.compile(re.escape(start) + _REST) if start else None
+        self._start = key[:START_CHARACTERS].encode() if len(key) >= START_CHARACTERS else b""
+        rest = _rest_of(key)
+        self._pattern = re.compile(re.escape(self._start) + rest) if self._start else None
+        self._rest = re.compile(rest)
         self._held = b""
         self._is_inside = False
 
@@ -33,11 +41,17 @@ class Redactor:
         data = self._held + chunk if self._held else chunk
         self._held = b""
         if self._is_inside:
-            data = _INSIDE.sub(b"", data, count=1)
-            self._is_inside = not data
+            data = self._rest.sub(b"", data, count=1)
+            if _HALF_ESCAPE.fullmatch(data):
+                self._held = data
+                return b""
+            self._is_inside = False
         if self._start in data:
-            ends = [found.end() for found in self._pattern.finditer(data)]
-            self._is_inside = ends[-1] == len(data)
+            last = [found.end() for found in self._pattern.finditer(data)][-1]
+            if _HALF_ESCAPE.fullmatch(data, last):
+                self._is_inside = True
+                self._held = data[last:]
+                return self._pattern.sub(MARK, data[:last])
             data = self._pattern.sub(MARK, data)
         if length := begun(self._start, data):
             self._held, data = data[-length:], data[:-length]
@@ -57,4 +71,8 @@ class Redactor:
         return self.whole(words.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
 
 
-_INSIDE: Final = re.compile(rb"^" + _REST)
+@functools.lru_cache(maxsize=64)
+def _rest_of(key: str) -> bytes:
+    """What a key goes on with, as a pattern."""
+    own = b"".join(re.escape(sign.encode()) for sign in sorted(set(key)) if sign not in _ENDS)
+    return rb"(?:[\w.~+/=\-" + own + rb"]|" + _ESCAPE + rb")*+"

@@ -20,7 +20,7 @@ def main() -> int:
     parser.add_argument("--names", type=int, default=1_000, help="the same (1000)")
     parser.add_argument("--megabytes", type=int, default=10_240, help="the same (10240)")
     parser.add_argument("--seconds", type=float, default=2.5, help="of a window alone (2.5)")
-    parser.add_argument("--limit", type=float, default=225, help="seconds; no round that ends later (225)")
+    parser.add_argument("--limit", type=float, default=330, help="seconds; no round that ends later (330)")
     processor.go_first()  # as a gateway does
     flood = Flood(**vars(parser.parse_args()))
     print(f"strict walls, load {os.getloadavg()[0]:.1f}")  # noqa: T201 - the figures are for a person

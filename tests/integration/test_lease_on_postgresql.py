@@ -12,6 +12,9 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
+import pytest
+
+from tests.failover import missing, talking, words_of
 from tests.gateways import RunningGateway, is_running, running_gateway
 from tests.inside import gateway_inside
 from tests.patience import soon
@@ -188,6 +191,37 @@ async def test_a_black_hole_before_postgresql_stops_everything_and_leaves_nothin
             await nothing_is_accepted(gateway)
             assert (await scrape(gateway)).value("fenced_total") == 1
             assert "the gateway ends, because nothing can be stored any more" in gateway.log()
+
+
+@pytest.mark.parametrize("is_swallowed", ["swallows_requests", "swallows_answers"])
+async def test_a_way_to_postgresql_that_swallows_what_goes_one_way_loses_nothing(
+    tmp_path: pathlib.Path, is_swallowed: str
+) -> None:
+    """Both ends live, and neither is told anything. What PostgreSQL did and nobody heard of is there once."""
+    async with proxy(shared_database()) as way:
+        settings = config(way.url, kill_seconds=60)
+        async with gateway_inside(tmp_path, config=settings) as gateway:
+            async with talking(gateway) as people:
+                await people.until_each_says(2)
+                began = time.monotonic()
+                setattr(way, is_swallowed, True)
+                refused = await until_ready_is(gateway, 503) - began
+                acknowledged = len(people.acknowledged)
+                assert refused < (LEASE_SECONDS + 1) * crowding()
+                await asyncio.sleep(LEASE_SECONDS)  # the time that is under test
+                assert (await ask(gateway.http, "GET", "/readyz")).status == 503
+                assert len(people.acknowledged) == acknowledged
+                ended = time.monotonic()
+                setattr(way, is_swallowed, False)
+                whole = await until_ready_is(gateway, 200) - ended
+                assert whole < 2 * crowding()
+                await people.until_each_says(2)
+            goes_on = min(at for at in people.acknowledged.values() if at > ended) - ended
+            said = await words_of(gateway)
+        assert missing(people.acknowledged, said) == []
+        assert len(said) == len(set(said))
+    words = f"refused after {refused:.2f} s; ready {whole:.2f} s and a message {goes_on:.2f} s after it"
+    print(f"{is_swallowed}: {words}")  # noqa: T201
 
 
 async def nothing_is_accepted(gateway: RunningGateway) -> None:

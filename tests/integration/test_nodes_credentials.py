@@ -10,14 +10,18 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import aiohttp
+import psutil
 import pytest
 import pytest_asyncio
 
+from tests.gateways import RunningGateway, is_running
 from tests.nodes import Nodes, running_nodes
-from tests.shared import SHARED, ask, crowding
+from tests.shared import SHARED, ask, crowding, eventually
 
 pytestmark = SHARED
 SECOND: Final = 1.0
+PEOPLE_SECONDS: Final = 5.0
+"""Within which everything of a disabled person has ended, everywhere."""
 ALLOWED: Final = 10
 CONFIG: Final = f"""
 [auth]
@@ -52,6 +56,16 @@ async def streaming(
             yield caller, response
 
 
+def scripted_agents(gateway: RunningGateway) -> set[psutil.Process]:
+    """Those that work at a gateway now."""
+    found = set()
+    for process in psutil.Process(gateway.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "worker.scripted" in process.cmdline():
+                found.add(process)
+    return found
+
+
 async def refused_in_time(
     caller: aiohttp.ClientSession, response: aiohttp.ClientResponse, code: str, began: float
 ) -> None:
@@ -74,10 +88,22 @@ async def test_a_key_revoked_at_one_gateway_is_refused_at_the_other(nodes: Nodes
 
 async def test_a_person_disabled_at_one_gateway_is_refused_at_the_other(nodes: Nodes) -> None:
     key = await nodes[0].mint("bob", tenant="acme")
+    before = scripted_agents(nodes[1])
     async with streaming(nodes, key) as (caller, response), nodes[0].operator() as operator:
+
+        async def has_worker() -> bool:
+            return bool(scripted_agents(nodes[1]) - before)
+
+        async def has_none() -> bool:
+            return not any(map(is_running, workers))
+
+        await eventually(has_worker)
+        workers = scripted_agents(nodes[1]) - before
         began = time.monotonic()
         await operator.disable_person("acme", "bob")
         await refused_in_time(caller, response, "person_disabled", began)
+        await eventually(has_none, seconds=PEOPLE_SECONDS)
+        assert time.monotonic() - began < PEOPLE_SECONDS * crowding()
 
 
 async def test_a_tenant_disabled_at_one_gateway_is_refused_at_the_other(nodes: Nodes) -> None:

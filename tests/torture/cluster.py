@@ -27,6 +27,7 @@ from typing import Any, Final
 import psutil
 from msgspec import Struct, field
 
+from tests.aims import Aim, none_of, row
 from tests.gateways import is_running
 from tests.history import History, table
 from tests.nodes import LEASE_SECONDS, Nodes, running_nodes
@@ -225,7 +226,7 @@ class ClusterCampaign:
                     self.history.process("orphan", f"process {process.pid} after SIGTERM")
 
     def table(self) -> str:
-        """The figures, printed."""
+        """The figures, printed, with row 2 of the acceptance."""
         figures = self.figures
         rows: list[tuple[str, Any]] = [
             ("gateways", self._count),
@@ -241,7 +242,21 @@ class ClusterCampaign:
             ("seconds", round(figures.seconds)),
             ("processors", os.cpu_count()),
         ]
-        return table(self.history, rows)
+        return f"{table(self.history, rows)}\n\n{row(2, self._aims())}"
+
+    def _aims(self) -> list[Aim]:
+        counts, figures = self.history.counts, self.figures
+        if self._fence is unfenced.off:  # the control: whatever it is
+            return [Aim(what="found without the fence", seen=sum(counts.values()), least=1)]
+        others = {kind: count for kind, count in counts.items() if kind not in ("lost", "dup", "orphan")}
+        return [
+            Aim(what="gateway kill -9", seen=figures.kills, least=self._kills),
+            Aim(what="gateway SIGSTOP", seen=figures.pauses, least=self._pauses),
+            none_of("lost", counts["lost"]),
+            none_of("doubled", counts["dup"]),
+            none_of("workers of a gateway that died or stood still", counts["orphan"]),
+            none_of("anything else that broke", sum(others.values())),
+        ]
 
 
 def _runs(process: psutil.Process, *, rests: bool = False) -> bool:

@@ -23,6 +23,7 @@ from typing import Any, Final
 import aiohttp
 from msgspec import Struct, field
 
+from tests.aims import none_of, row
 from tests.balancer import Balancer
 from tests.nodes import PATIENT, Nodes, running_nodes
 from tests.shared import crowding, fresh_id
@@ -100,7 +101,7 @@ class Noticed(Struct):
         return [f"{kind}: {words}" for kind, found in kinds.items() for words in found]
 
     def table(self) -> str:
-        """The figures, printed."""
+        """The figures, printed, with row 7 of the acceptance."""
         rows: list[tuple[str, Any]] = [
             ("gateways stopped and started", len(self.stops)),
             ("from SIGTERM to the end, p50 and max s", f"{middle(self.stops)} {worst(self.stops)}"),
@@ -119,7 +120,14 @@ class Noticed(Struct):
             ("load", f"{os.getloadavg()[0]:.1f}"),
         ]
         width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:{width}}  {value}" for name, value in rows)
+        aims = [
+            none_of("requests refused or not answered", len(self.refused) + len(self.broken)),
+            none_of("turns ended early", len(self.ended)),
+            none_of("answers lost, or gaps", len(self.lost) + len(self.gaps)),
+            none_of("answers doubled", len(self.doubled)),
+            none_of("streams cut although no gateway had ended", len(self.cuts_without_end)),
+        ]
+        return "\n".join((*(f"{name:{width}}  {value}" for name, value in rows), row(7, aims)))
 
 
 class Checked:

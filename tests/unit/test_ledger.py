@@ -14,8 +14,8 @@ from gateway.config.models import DEFAULT_PROVIDER, PriceConfig
 from gateway.config.tables import Config, ModelConfig, Quota, QuotasConfig
 from gateway.errors import BudgetReached, StoreFull
 from gateway.models.budgets import Near
-from gateway.models.ledger import ASSUMED_OUTPUT, ledger_of
-from gateway.models.meter import CallUsage, ModelCall
+from gateway.models.ledger import ledger_of
+from gateway.models.meter import ASSUMED_OUTPUT, CallUsage, ModelCall
 from gateway.principal import Account
 from gateway.stores.ledger import Chosen, LedgerCall, LedgerEntry, UsageSum
 from gateway.stores.memory.ledger import MemoryLedger

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import pathlib
+from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.config.file import ConfigError, load
 from gateway.models.breaker import FAILURES, OPEN_SECONDS, WINDOW_SECONDS, Breaker
 from gateway.models.dialects import TONGUES
-from gateway.models.dialects.contract import AskedCall
+from gateway.models.dialects.contract import AskedCall, CallRules
 from gateway.models.dialects.usage import LINE_BYTES
 from gateway.models.meter import CallUsage, Dialect
 from gateway.models.opening import Models, Placeholders
+from gateway.models.providers import GONE, UNSEEN_TOKENS_A_SECOND, Metering
 from gateway.models.redaction import Redactor
 from gateway.models.tokens import ModelAccess, ModelTokens
 from gateway.principal import Account
@@ -91,6 +94,71 @@ def test_a_long_string_is_read_in_time_that_grows_with_its_length() -> None:
     assert reader.usage(is_whole=False).is_estimated
 
 
+@pytest.mark.parametrize(
+    ("status", "told", "limit", "output"),
+    [
+        (GONE, b"", 0, 10 * UNSEEN_TOKENS_A_SECOND),
+        (GONE, b"", 50, 50),
+        (GONE, b'data: {"choices":[{"delta":{"content":"' + b"x" * 4_000 + b'"}}]}\n\n', 5_000, 1_000),
+        (GONE, b'data: {"usage":{"prompt_tokens":11,"completion_tokens":7}}\n\n', 50, 7),
+        (0, b"", 50, 0),
+    ],
+)
+def test_of_a_call_that_is_given_up_the_time_counts_that_it_took(
+    status: int, told: bytes, limit: int, output: int
+) -> None:
+    now, settled = 5.0, []
+    asked = msgspec.structs.replace(ASKED, max_output_tokens=limit)
+    metering = Metering(asked, TONGUES["chat"], lambda usage, *_: settled.append(usage.output), lambda: now)
+    metering.sent()
+    metering.reader.feed(told)
+    now += 10
+    metering.status = status
+    metering.settle()
+    assert settled == [output]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "path", "members"),
+    [
+        ("chat", "/v1/chat/completions", {"service_tier": "priority"}),
+        ("chat", "/v1/chat/completions", {"service_tier": ["fast"]}),
+        ("responses", "/v1/responses", {"service_tier": "FAST"}),
+        ("messages", "/v1/messages", {"speed": "fast"}),
+        ("gemini", "/v1beta/models/m:generateContent", {"serviceTier": "priority"}),
+    ],
+)
+def test_what_costs_more_than_its_model_is_taken_out(
+    dialect: Dialect, path: str, members: dict[str, Any]
+) -> None:
+    def asked(tools: frozenset[str], **changed: Any) -> AskedCall:
+        rules = CallRules(has_model=lambda _name: True, tools=tools)
+        return TONGUES[dialect].read(path, {}, msgspec.json.encode({"model": "m"} | changed), rules)
+
+    (name,) = members
+    plain = asked(frozenset(), **members)
+    assert (name in (plain.fields or {}), plain.dropped) == (False, ("priority",))
+    assert name in (asked(frozenset({"priority"}), **members).fields or {})
+    usual = asked(frozenset(), **{name: "flex"})
+    assert (name in (usual.fields or {}), usual.dropped) == (True, ())
+    other_case = asked(frozenset(), **{name.upper(): "priority"})
+    assert name.upper() not in (other_case.fields or {})
+
+
+def test_other_models_and_several_answers_are_held_to_what_may_be_used() -> None:
+    rules = CallRules(has_model=lambda name: name.startswith("cheap"))
+    body = {"model": "cheap-1", "models": ["cheap-2", "dear", 7], "n": 3, "max_tokens": 100}
+    asked = TONGUES["chat"].read("/v1/chat/completions", {}, msgspec.json.encode(body), rules)
+    assert asked.max_output_tokens == 300
+    assert asked.fields is not None
+    assert msgspec.json.decode(asked.fields["models"]) == ["cheap-2"]
+    body = {"generationConfig": {"candidateCount": 3, "maxOutputTokens": 100}}
+    asked = TONGUES["gemini"].read(
+        "/v1beta/models/cheap:generateContent", {}, msgspec.json.encode(body), rules
+    )
+    assert asked.max_output_tokens == 300
+
+
 KEY = "sk-canary-0123456789"
 
 
@@ -104,6 +172,25 @@ def test_a_key_is_taken_out_whatever_the_pieces(size: int) -> None:
     out += redactor.end()
     assert out.decode() == "a sk-ca …! … … … sk-c"
     assert Redactor(KEY).whole(data).decode() == out.decode()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 9, 1000])
+@pytest.mark.parametrize(
+    ("key", "quoted"),
+    [
+        ("key-id-0123:secret|half!", "key-id-0123:secret|half!"),
+        ("abcdefgh/ijk+lmn==", r"abcdefgh\/ijk\u002Blmn=="),
+        ("abcdefgh+/+/", r"abcdefgh\u002b\/\u002b\/"),
+    ],
+)
+def test_a_key_of_any_signs_is_taken_out_as_json_spells_it(key: str, quoted: str, size: int) -> None:
+    data = f'{{"error": "The key \\"{quoted}\\" is wrong, {quoted}\\nSee"}}'.encode()
+    redactor, out = Redactor(key), b""
+    for at in range(0, len(data), size):
+        out += redactor.feed(data[at : at + size])
+    out += redactor.end()
+    assert out.decode() == '{"error": "The key \\"…\\" is wrong, …\\nSee"}'
+    assert Redactor(key).whole(data) == out
 
 
 def test_a_short_key_is_a_word() -> None:

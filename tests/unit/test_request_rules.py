@@ -104,6 +104,22 @@ def test_the_host_header_is_the_host(given: list[bytes], is_same: bool) -> None:
     assert is_for(given, "git.test", 443) is is_same
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        b"ab+cd/ef&gh==",
+        b"ab+cd\\/ef&gh==",
+        b"ab\\u002Bcd/ef\\u0026gh==",
+        b"ab+cd/ef\\u0026gh==",
+        b"ab%2Bcd%2Fef%26gh%3D%3D",
+    ],
+)
+def test_the_credential_is_masked_however_a_host_spells_it(spelled: bytes) -> None:
+    mask = Mask([b"ab+cd/ef&gh=="])
+    said = b"".join(mask.feed(bytes([one])) for one in b'{"sent": "' + spelled + b'"}') + mask.end()
+    assert said == b'{"sent": "' + b"*" * len(spelled) + b'"}'
+
+
 def test_the_credential_is_masked_wherever_the_pieces_are_cut() -> None:
     needles = (b"ghp_secret-token", b"Z2hwX3NlY3JldC10b2tlbg==")
     text = b"a ghp_ ghp_secret-token b Z2hwX3NlY3JldC10b2tlbg==ghp_secret-tokenghp_secret-toke"

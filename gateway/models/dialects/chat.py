@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from gateway.config.models import based
 from gateway.models.dialects import openai
 from gateway.models.dialects.contract import AskedCall, CallRules
 from gateway.models.dialects.parts import (
+    TIERS,
     Stripped,
     encoded,
     generation,
@@ -30,7 +31,7 @@ _SEARCHES: Final = ("web_search_options", "search_parameters", "plugins", "enabl
 """Members that make one or another provider search by itself."""
 _GUARDED: Final = (
     *("model", "messages", "tools", "functions", "stream", "stream_options", "store", "background"),
-    *_SEARCHES,
+    *("models", "n", *TIERS, *_SEARCHES),
 )
 
 
@@ -55,6 +56,17 @@ def _take(text: bytes, figures: Figures) -> None:
         *(figures, usage.prompt_tokens, usage.prompt_tokens_details),
         *(usage.completion_tokens, usage.completion_tokens_details),
     )
+
+
+def _keep_models(fields: dict[str, Raw], rules: CallRules) -> None:
+    """Some providers take models that they may answer with instead; those that may be used stay."""
+    if "models" in fields:
+        given = value_of(fields, "models")
+        names = given if isinstance(given, list) else []
+        kept = [name for name in names if isinstance(name, str) and rules.has_model(name)]
+        del fields["models"]
+        if kept:
+            fields["models"] = raw(kept)
 
 
 _TEXT: Final = words_of("content", "reasoning_content", "reasoning", "arguments")
@@ -87,6 +99,7 @@ class Chat:
         stripped.member(fields, "store", "store")
         stripped.member(fields, "background", "background")
         openai.strip_tools(fields, stripped)
+        _keep_models(fields, rules)
         return generation(
             body, fields, rules, stripped, path=_PATH, limits=("max_completion_tokens", "max_tokens")
         )

@@ -12,6 +12,7 @@ from msgspec import Struct
 from gateway.models.dialects.contract import AskedCall, CallRules, ModelCallRefused, Operation
 from gateway.models.dialects.parts import (
     BYTES_A_TOKEN,
+    TIERS,
     Stripped,
     bearer_of,
     chosen_model,
@@ -34,7 +35,7 @@ _CALL: Final = re.compile(
 )
 _GUARDED: Final = (
     *("model", "contents", "tools", "cachedContent", "cached_content", "generationConfig"),
-    *("generation_config", "generateContentRequest", "generate_content_request"),
+    *("generation_config", "generateContentRequest", "generate_content_request", *TIERS),
 )
 _CLIENT_TOOLS: Final = frozenset({"functiondeclarations", "computeruse"})
 _KINDS: Final = {
@@ -131,6 +132,7 @@ class Gemini:
         for name in ("generateContentRequest", "generate_content_request"):
             if name in fields:
                 raise ModelCallRefused(400, "invalid_request", f"Send contents instead of {name}.")
+        stripped.dearer(fields)
         operation: Operation = "count" if match[2] == "countTokens" else "generate"
         suffix = "?alt=sse" if query.get("alt") == "sse" else ""
         return AskedCall(
@@ -214,7 +216,8 @@ def _most(fields: Mapping[str, msgspec.Raw]) -> int:
         found = value_of(fields, name)
         if isinstance(found, dict):
             inner = {key: raw(value) for key, value in found.items()}
-            return count_of(inner, "maxOutputTokens", "max_output_tokens")
+            answers = max(1, count_of(inner, "candidateCount", "candidate_count"))
+            return answers * count_of(inner, "maxOutputTokens", "max_output_tokens")
     return 0
 
 

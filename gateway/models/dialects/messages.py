@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gateway.models.dialects.contract import AskedCall, CallRules, Operation
 from gateway.models.dialects.parts import (
+    TIERS,
     Stripped,
     bearer_of,
     encoded,
@@ -38,6 +39,7 @@ _GUARDED: Final = (
     "mcp_servers",
     "container",
     "max_tokens",
+    *TIERS,
 )
 _CLIENT_TOOLS: Final = ("bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_")
 """Tools of the provider's own making that the agent runs itself, or that reach nothing; with their dates."""

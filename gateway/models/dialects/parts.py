@@ -116,13 +116,15 @@ def generation(
     """
     model = chosen_model(value_of(fields, "model"), rules)
     fields["model"] = raw(model)
+    stripped.dearer(fields)
+    answers = max(1, count_of(fields, "n"))
     return AskedCall(
         operation=operation,
         path=path,
         model=model,
         fields=fields,
         is_stream=value_of(fields, "stream") is True,
-        max_output_tokens=count_of(fields, *limits),
+        max_output_tokens=answers * count_of(fields, *limits),
         input_tokens=counted_bytes(body) // BYTES_A_TOKEN,
         dropped=tuple(stripped.names),
     )
@@ -143,6 +145,10 @@ def refuse_fetched(fields: Mapping[str, Raw], names: Sequence[str], rules: CallR
             raise ModelCallRefused(400, "provider_tool_off", words)
 
 
+TIERS: Final = ("service_tier", "serviceTier", "speed")
+"""Members that choose how soon a provider answers, and for how much."""
+_USUAL_TIERS: Final = frozenset({"auto", "default", "standard", "standard_only", "flex"})
+"""Those that cost what the model costs, or less; `auto` is what the operator chose at the provider."""
 _SIGNS: Final = (b"_url", b"_uri", b"fileUri", b"source", b"\\u00")
 """Without one of these there is no address, whatever is escaped."""
 _SCHEMES: Final = ("http:", "https:", "ftp:", "gs:", "s3:", "//")
@@ -241,6 +247,14 @@ class Stripped:
         """Takes a member out if this is off."""
         if member in fields and bytes(fields[member]).strip() not in _EMPTY and self.takes_out(name):
             del fields[member]
+
+    def dearer(self, fields: dict[str, Raw]) -> None:
+        """Takes out what makes a call cost more than its model does."""
+        for member in TIERS:
+            value = value_of(fields, member)
+            is_usual = isinstance(value, str) and value.lower() in _USUAL_TIERS
+            if value is not None and not is_usual and self.takes_out("priority"):
+                del fields[member]
 
     def refuse(self, fields: Mapping[str, Raw], member: str, name: str) -> None:
         """Refuses a call with this member if this is off: without it, it would mean something else."""

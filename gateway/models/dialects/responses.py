@@ -11,6 +11,7 @@ from gateway.config.models import based
 from gateway.models.dialects import openai
 from gateway.models.dialects.contract import AskedCall, CallRules
 from gateway.models.dialects.parts import (
+    TIERS,
     Stripped,
     encoded,
     generation,
@@ -30,7 +31,7 @@ _STORED: Final = ("previous_response_id", "conversation", "prompt")
 """Members that refer to what the provider keeps, which may be somebody else's."""
 _GUARDED: Final = (
     *("model", "input", "tools", "tool_choice", "stream", "store", "background", "include"),
-    *("max_output_tokens", *_STORED),
+    *("max_output_tokens", *TIERS, *_STORED),
 )
 
 

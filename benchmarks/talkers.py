@@ -76,6 +76,8 @@ class Round(Struct, frozen=True):
     left: float
     parts: dict[str, float]
     """What was left, by kind of memory."""
+    turns: int = 3
+    """Of each session."""
 
     @property
     def left_percent(self) -> float:
@@ -132,7 +134,7 @@ async def measure(gateway: RunningGateway, prompt: str, count: int, *, turns: in
     await asyncio.sleep(AFTER_SECONDS)
     left = resident(gateway.pid) - start
     grown = {part: resident(gateway.pid, part) - before for part, before in parts.items()}
-    return Round(count, start, peak - start, left, grown)
+    return Round(count, start, peak - start, left, grown, turns)
 
 
 async def measured(prompt: str, counts: list[int], *, turns: int) -> list[Round]:
@@ -154,7 +156,9 @@ def misses(rounds: list[Round]) -> list[str]:
 def row(kind: str, rounds: list[Round], *, with_parts: bool) -> str:
     """A line of the table."""
     cells = "".join(f"  {one.most:10.1f} {one.left:+6.1f} ({one.left_percent:+3.0f} %)" for one in rounds)
-    line = f"{kind:10} {rounds[0].start:6.1f}{cells}   {'; '.join(misses(rounds)) or 'met'}"
+    line = (
+        f"{kind:10} {rounds[0].turns:5} {rounds[0].start:6.1f}{cells}   {'; '.join(misses(rounds)) or 'met'}"
+    )
     if with_parts:
         line += "   " + " | ".join(" ".join(f"{one.parts[part]:+.1f}" for part in PARTS) for one in rounds)
     return line
@@ -164,14 +168,16 @@ def table(found: dict[str, list[Round]], *, with_parts: bool) -> str:
     """A line for each kind, the highest of each column, and what missed its bound."""
     columns = list(zip(*found.values(), strict=False))
     titles = "".join(f"  {f'most in {column[0].sessions}':>10} {'left':>14}" for column in columns)
-    lines = [f"{'':10} {'start':>6}{titles}" + (f"   left: {' '.join(PARTS)}" if with_parts else "")]
+    lines = [
+        f"{'':10} {'turns':>5} {'start':>6}{titles}" + (f"   left: {' '.join(PARTS)}" if with_parts else "")
+    ]
     lines += (row(kind, rounds, with_parts=with_parts) for kind, rounds in found.items())
     worst = "".join(
         f"  {max(one.most for one in column):10.1f} {max(one.left for one in column):+6.1f}"
         f" ({max(one.left_percent for one in column):+3.0f} %)"
         for column in columns
     )
-    lines.append(f"{'highest':10} {max(rounds[0].start for rounds in found.values()):6.1f}{worst}")
+    lines.append(f"{'highest':16} {max(rounds[0].start for rounds in found.values()):6.1f}{worst}")
     missed = [f"{kind}: {miss}" for kind, rounds in found.items() for miss in misses(rounds)]
     bounds = ", ".join(f"{bound:g} in {count}" for count, bound in BOUNDS_MIB.items())
     lines.append(f"bounds: {bounds}; left {LEFT_PERCENT:g} %. Missed: {', '.join(missed) or 'none'}")

@@ -34,6 +34,8 @@ BYTES_MOST: Final = 150_000
 PATIENCE_MS: Final = 60_000
 SESSION: Final = "pictures"
 HISTORY_MINUTES: Final = 60
+LAG_SECONDS: Final = 0.001
+"""How long a lag of the loop is known: not until somebody looks."""
 LOOKS: Final[dict[str, dict[str, Any]]] = {
     "light": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1200, "height": 800}, "color_scheme": "dark"},
@@ -66,7 +68,7 @@ EDIT: Final = {
 FILES: Final = (
     "mkdir -p src tests && printf '# Orders\\n\\nWhat they cost.\\n' > README.md && "
     "printf 'def total(lines):\\n    return sum(line.price for line in lines)\\n' > src/prices.py && "
-    "printf 'order,total\\n1,74.70\\n2,0\\n' > orders.csv && touch tests/test_prices.py && echo written"
+    "printf 'order,total\\n1,74.70\\n2,0\\n' > orders.csv && touch tests/test_prices.py"
 )
 LOOKED: Final = {"title": "Read src/prices.py", "kind": "read", "input": {"path": "src/prices.py"}}
 TESTED: Final = {"title": "pytest -q", "kind": "execute", "output": "12 passed in 0.31s"}
@@ -125,7 +127,7 @@ async def office(directory: pathlib.Path) -> AsyncIterator[GatewayInside]:
 
 
 async def _an_hour_passes(gateway: GatewayInside) -> None:
-    """Until it is now; that the clock jumps is no lag of the loop."""
+    """Until it is now. That the clock jumps is no lag of the loop, and none is shown."""
     metrics = gateway.inner.services.metrics
     for minute in range(HISTORY_MINUTES):
         gateway.clock.advance(60)
@@ -133,7 +135,7 @@ async def _an_hour_passes(gateway: GatewayInside) -> None:
             await gateway.chat(f"other-{minute % len(OTHERS)}", "And then?")
         await gateway.inner.own.pulse.beat()
     await asyncio.sleep(1)
-    metrics.loop_lags = Recent(gateway.clock.monotonic, window_seconds=60)
+    metrics.loop_lags = Recent(gateway.clock.monotonic, window_seconds=LAG_SECONDS)
 
 
 @asynccontextmanager

@@ -752,7 +752,7 @@ class AgentPeer:
             log.info("session %s: %s is malformed: %s", self._owner.record.key, message.method, error)
 
     def _wallet(self, message: acp.Envelope) -> None:
-        transaction = self._parsed(message, _Wallet).transaction
+        transaction = self._parsed(message, _Wallet, limit_bytes=2 * WALLET_BYTES).transaction
         encoded = msgspec.json.encode(transaction, order="sorted").decode()
         if len(encoded) > WALLET_BYTES:
             raise msgspec.DecodeError(f"A transaction is at most {WALLET_BYTES} bytes long.")

@@ -190,6 +190,9 @@ async def test_a_revoked_key_leads_out_and_the_next_one_goes_on_where_it_was(
     await say(page, "/echo before")
     await expect_answer(page, "before")
     address = page.url
+    row = page.get_by_test_id("session-item")
+    await expect(row).to_have_count(1)  # the list is here, and of the end of the turn: nothing more is asked
+    await expect(row.locator(".session-mark")).to_have_count(0)
     async with no_new_stream(page):
         await revoke(gateway, "carol")
         await say(page, "/echo refused at first")

@@ -16,6 +16,8 @@ import { t } from "./preferences.ts";
 import { Runs } from "./Runs.tsx";
 import { useReadingKeys } from "./reading-keys.ts";
 import { isFinding, revealed, wholeId } from "./reveal.ts";
+import { seeNow } from "./nearness.ts";
+import { slices } from "./slices.ts";
 import { Stretch } from "./Stretch.tsx";
 import { NO_STRETCHES, numbered, ranksOf } from "./stretches.ts";
 import { isNews } from "./toolparts.ts";
@@ -75,6 +77,10 @@ export function Transcript() {
     // is a way up that the browser makes, because what is above is drawn and is less tall than was thought.
     const isByReader = box.scrollHeight === lastHeight.current || performance.now() - readerAt.current < READER_MS;
     const isUp = box.scrollTop < lastTop.current - 1 && isByReader;
+    if (Math.abs(box.scrollTop - lastTop.current) > box.clientHeight) {
+      slices.hurry();
+      seeNow(box);
+    }
     lastTop.current = box.scrollTop;
     lastHeight.current = box.scrollHeight;
     const isNearEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;

@@ -9,6 +9,9 @@ interface Watch {
 
 export const canWatch = typeof IntersectionObserver !== "undefined";
 
+/** Of the height of what is seen. */
+const LOOKED_AT = [0.25, 0.75];
+
 const watches = new WeakMap<Element, Map<number, Watch>>();
 
 /** Calls when the element comes within so many pixels of what `scroller` shows, or leaves. What is returned ends that. */
@@ -31,6 +34,16 @@ export function whenNear(element: Element, scroller: Element, pixels: number, ca
     calls.delete(element);
     observer.unobserve(element);
   };
+}
+
+/** Calls for what the reader sees now, before the next frame: a browser tells of it only behind that. */
+export function seeNow(scroller: Element): void {
+  const box = scroller.getBoundingClientRect();
+  for (const part of LOOKED_AT) {
+    let at = document.elementFromPoint(box.left + box.width / 2, box.top + box.height * part);
+    for (; at !== null && at !== scroller; at = at.parentElement)
+      for (const { calls } of watches.get(scroller)?.values() ?? []) calls.get(at)?.(true, at.clientHeight);
+  }
 }
 
 /** True if the reader writes in it, has selected something of it, or has opened a dialog of it. */

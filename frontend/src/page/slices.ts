@@ -52,6 +52,11 @@ export class Slices {
     return true;
   }
 
+  /** Admits more before the next frame: the reader is somewhere else at once, where nothing is drawn. */
+  hurry(): void {
+    this.#most = MOST_MS;
+  }
+
   /** Calls once so much was admitted, a lower rank first. What is returned takes that back. */
   later(weight: number, go: () => void, rank = 0): () => void {
     const waiting = { weight, go, rank };

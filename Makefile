@@ -12,7 +12,7 @@ LOCKED := $(PIP) install --quiet --no-compile --no-deps --require-hashes
 UV     := uv==0.13.9
 # Where it is set, as it is in containers, every test process and every gateway would compile everything anew.
 unexport PYTHONDONTWRITEBYTECODE
-CAMPAIGNS := kills|hostile|fuzz|requests|ledger|doors|churn|builds|soak|failover|cluster|upgrade|memory
+CAMPAIGNS := kills|hostile|fuzz|requests|ledger|doors|churn|builds|soak|failover|cluster|moving|upgrade|memory
 ALONE   = $(shell grep -rl --include='test_*.py' 'mark\.alone' tests)
 
 .DEFAULT_GOAL := help
@@ -84,6 +84,7 @@ campaign: .venv/.tests
 	  builds)  exec $(BIN)/python -m tests.builds $(ARGS) ;; \
 	  failover) exec $(BIN)/python -m tests.failover --rounds 20 $(ARGS) ;; \
 	  cluster) exec $(BIN)/python -m tests.torture.cluster --kills 100 --pauses 300 --seconds 3600 $(ARGS) ;; \
+	  moving)  exec $(BIN)/python -m tests.moving $(ARGS) ;; \
 	  upgrade) exec $(BIN)/python -m tests.torture.upgrade $(ARGS) ;; \
 	  memory)  exec $(BIN)/python -m tests.memory_wall --seconds 600 $(ARGS) ;; \
 	  *) echo "make campaign NAME=$(CAMPAIGNS) (ARGS='--seconds 60')" >&2; exit 2 ;; \

@@ -85,6 +85,7 @@ class Gateway:
             on_trouble=metrics.store_troubled,
             on_end=self._on_store_end,
             on_healed=metrics.store_was_healed,
+            on_doubt=lambda: self.app.give_up_waiting(),
             on_beat=self._on_store_beat,
             on_seen=self._on_store_seen,
             load=self._load,

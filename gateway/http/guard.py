@@ -6,6 +6,7 @@ against DNS rebinding, Origin against cross-site requests, and bodies are JSON o
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import logging
@@ -53,6 +54,7 @@ from gateway.errors import (
     RouteNotFound,
     SessionElsewhere,
     SessionLimit,
+    StoreInDoubt,
     TooManyDownloads,
     TooManyStreams,
     WorkerLimit,
@@ -110,6 +112,9 @@ STRANGERS: Final = ("cross-site", "same-site")
 """`Sec-Fetch-Site` of a request that a page of another origin makes."""
 UNTRUSTED_TOLD: Final = 8
 """Senders of forwarded headers that are not trusted, each of which the log names once."""
+DOUBT_SECONDS: Final = 4.0
+"""So long a request waits at least for a store that was lost while it wrote."""
+DOUBT_RETRY_SECONDS: Final = 5
 UNCOUNTED: Final = ("/livez",)
 """Paths that probes ask, which no address's rate counts."""
 OWN_HOSTS: Final = 64
@@ -149,10 +154,26 @@ class Guard:
         self._hosts_of: Config | None = None
         self._own_hosts: set[str] = set()
         """Hosts that were found to be the gateway's, by this configuration."""
+        self._asked: dict[_Sender, tuple[Scope, Receive, float]] = {}
+        """Requests that may change something and have no answer yet, and when they came."""
+        self._giving_up: set[asyncio.Task[None]] = set()
 
     def put_inside(self, layer: Callable[[ASGIApp], ASGIApp]) -> None:
         """Has one more layer between this one and the routes, for requests that come from now on."""
         self._app = layer(self._app)
+
+    def give_up_waiting(self) -> None:
+        """It is not known whether something was stored, and will not be soon: answers those who have waited
+        for it. What they asked for goes on by itself, and its own answer is dropped.
+        """
+        until = time.monotonic() - DOUBT_SECONDS
+        for sender, (scope, receive, began) in list(self._asked.items()):
+            if began <= until and not sender.has_started:
+                error = StoreInDoubt(retry_after_seconds=DOUBT_RETRY_SECONDS)
+                answer = self._refuse(error, sender.give_up(error.status), scope, receive)
+                task = asyncio.create_task(answer, name="answer of a request in doubt")
+                self._giving_up.add(task)
+                task.add_done_callback(self._giving_up.discard)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -173,6 +194,8 @@ class Guard:
         tracing.enter(span)
         origin = given.get("origin")
         sender = _Sender(send, scope, request_id=request_id, origin=origin)
+        if scope.get("method", "GET") not in SAFE_METHODS and not scope["path"].startswith(ROOT):
+            self._asked[sender] = scope, receive, began
         try:
             if is_agent and not _is_for_agents(scope):
                 raise AgentConnection(found.origin.refusal)
@@ -196,6 +219,7 @@ class Guard:
             log.exception("request %s failed", request_id)
             await self._refuse(BrokenInvariant(), sender, scope, receive)
         finally:
+            self._asked.pop(sender, None)
             if sender.has_started:
                 operation, method = found.operation or _NO_OPERATION, scope.get("method", "GET")
                 if not is_forwarded:
@@ -360,6 +384,8 @@ _STARTS: Final = ("http.response.start", "websocket.http.response.start", "webso
 class _Sender:
     """`send`, with the headers that every answer carries."""
 
+    _is_given_up = False
+
     def __init__(self, send: Send, scope: Scope, *, request_id: str, origin: str | None) -> None:
         self._send = send
         self._scope = scope
@@ -370,7 +396,17 @@ class _Sender:
         self.status = 0
         self.started_at = 0.0
 
+    def give_up(self, status: int) -> _Sender:
+        """Another one, which answers instead, with this status; what this one is given is dropped."""
+        other = _Sender(self._send, self._scope, request_id=self.request_id, origin=self._origin)
+        other.is_origin_allowed = self.is_origin_allowed
+        self._is_given_up = self.has_started = True
+        self.status, self.started_at = status, time.monotonic()
+        return other
+
     async def __call__(self, message: Message) -> None:
+        if self._is_given_up:
+            return
         if message["type"] in _STARTS:
             self.has_started = True
             self.status = message.get("status", SWITCHED)

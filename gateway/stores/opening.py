@@ -42,6 +42,10 @@ class Options(Struct, frozen=True, kw_only=True):
     """Hears, on the loop, why nothing can be stored any more."""
     on_healed: Callable[[int, bool], None] = lambda _commits, _is_all: None
     """Hears, on the loop, how many commits a database had lost and were done again, and if that was all."""
+    on_doubt: Callable[[], None] = lambda: None
+    """Hears, on the loop and again and again, that nobody should wait any longer for what is being written:
+    only when the database is back will it be known whether it is.
+    """
     cluster: ClusterConfig = ClusterConfig()
     """Of a store that is shared."""
     on_beat: OnBeat = lambda _sent, _is_there: None
@@ -100,6 +104,7 @@ def _postgresql(url: str, options: Options) -> Store:
         on_commit=options.on_commit,
         on_end=options.on_end,
         on_healed=options.on_healed,
+        on_doubt=options.on_doubt,
         cluster=options.cluster,
         on_beat=options.on_beat,
         on_seen=options.on_seen,

@@ -20,7 +20,10 @@ ROOM_BYTES: Final = 96 * 1024 * 1024
 """For an empty server twice over."""
 MOST: Final = 100
 """So many messages are more than the pages have room for that PostgreSQL has already."""
-_FULL: Final = ((507, "store_full"), (503, "store_failed"), (503, "store_unreachable"))
+_FULL: Final = {
+    (507, "store_full"),
+    *((503, code) for code in ("store_failed", "store_unreachable", "store_in_doubt")),
+}
 
 
 async def test_nothing_acknowledged_is_lost_and_it_goes_on_when_there_is_room(tmp_path: pathlib.Path) -> None:

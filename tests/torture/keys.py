@@ -257,7 +257,10 @@ async def begun_at_once(nodes: Nodes, message: str) -> int:
         async def started(number: int) -> str:
             """The session, if its turn runs; else nothing."""
             http, body = callers[number % len(callers)], {"session_id": sessions[number], "message": message}
-            answer = await ask(http, "POST", "/api/chat", body)
+            answer = await ask(http, "POST", "/api/chat", body, headers=_key(number))
+            while answer.status == 503:  # the database was too slow for the short lease
+                await asyncio.sleep(PAUSE_SECONDS[1])
+                answer = await ask(http, "POST", "/api/chat", body, headers=_key(number))
             if answer.status == 200:
                 assert answer.body["is_processing"], answer.body
                 return sessions[number]
@@ -268,6 +271,10 @@ async def begun_at_once(nodes: Nodes, message: str) -> int:
         for session in ran:
             await ask(callers[0], "DELETE", f"/api/sessions/{session}")
     return len(ran)
+
+
+def _key(number: int) -> dict[str, str]:
+    return {"Idempotency-Key": f"start-{number}"}
 
 
 def send_keys(*, nodes: int, keys: int, kills: int, seconds: float, seed: int, is_key_each: bool) -> int:

@@ -59,6 +59,7 @@ class PostgresqlStore:
         version: str = "",
         mark: Callable[[], str] = str,
         on_healed: Callable[[int, bool], None] = lambda _commits, _is_all: None,
+        on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
         """`migrations`: of applications. `on_commit` hears how many seconds a commit took and if it was done,
         `on_end` that nothing can be stored any more, `on_beat` of each answer to a beat, `on_healed` how many
@@ -73,6 +74,7 @@ class PostgresqlStore:
         self._cluster = cluster or ClusterConfig()
         self._on_beat = on_beat
         self._on_healed = on_healed
+        self._on_doubt = on_doubt
         self._url = url
         self._migrations = migrations
         self._on_commit = on_commit
@@ -210,6 +212,7 @@ class PostgresqlStore:
             on_commit=self._on_commit,
             on_end=lambda words: self.on_end(words),
             on_healed=lambda healing: self._on_healed(healing.commits, healing.is_all),
+            on_doubt=self._on_doubt,
         )
         self._writer.start()
 

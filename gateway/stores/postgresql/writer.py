@@ -75,10 +75,12 @@ class PostgresqlWriter:
         on_commit: Callable[[float, bool], None] = lambda _seconds, _is_done: None,
         on_end: Callable[[str], None] = lambda _words: None,
         on_healed: Callable[[Healing], None] = lambda _healing: None,
+        on_doubt: Callable[[], None] = lambda: None,
     ) -> None:
         """`claims`: with the id of the row that says that this gateway may write. `on_commit` hears how
         long each group took and whether it was committed, `on_end` that nothing can be stored any more,
-        `on_healed` that what PostgreSQL had lost was committed again.
+        `on_healed` that what PostgreSQL had lost was committed again, `on_doubt` at each try that the outcome
+        of a commit is still not known.
         """
         self.recent = RecentCommits()
         self.appender = Appender(claims, projections, self.recent)
@@ -87,6 +89,7 @@ class PostgresqlWriter:
         self._on_commit = on_commit
         self._on_end = on_end
         self._on_healed = on_healed
+        self._on_doubt = on_doubt
         self._is_behind = False
         """Whether PostgreSQL lacks what was committed."""
         self._end: StoreFailed | None = None
@@ -307,8 +310,10 @@ class PostgresqlWriter:
                     raise  # in doubt, who is refused a connection asks again: it may have been committed
                 await self._let_go()
                 is_told = not attempt.is_in_doubt or self._grouping.is_stopping or self._end is not None
-                if is_told and time.monotonic() >= until:
-                    raise
+                if time.monotonic() >= until:
+                    if is_told:
+                        raise
+                    self._on_doubt()
             else:
                 return attempt.number
             await asyncio.sleep(pause)

@@ -39,6 +39,8 @@ KINDS: Final = {
     "title": "title 8 15",
     "id": "id 8 15",
     "unknown": "unknown 8 15",
+    "odd": "odd 30 15",
+    "numbers": "numbers 8 15",
     "members": "members 4 15",
     "plan": "plan 8 15",
     "request": "request 40 0.9",

@@ -39,6 +39,7 @@ MOVES: Final = ("b", "a", "c")
 WORD: Final = "heliotrope"
 ID: Final = "trip"
 CONTENT: Final = bytes(range(256)) * 64
+TRIES: Final = 3
 AGENT_SECONDS: Final = 300.0
 
 
@@ -81,7 +82,13 @@ async def move(directory: pathlib.Path, launch: Launch, model: FakeModel) -> Mov
         await gateway.post("/api/sessions", {"agent": "real", "session_id": ID}, status=201)
         async with gateway.http.put(path, data=CONTENT) as response:
             assert response.status == 200, await response.text()
-        await gateway.chat(ID, f"the word is {WORD}")
+        for _ in range(TRIES):  # its first start may take too long on a busy machine
+            state = await gateway.chat(ID, f"the word is {WORD}")
+            answer = state["messages"][-1]
+            if answer["sender"] == "agent" and WORD in answer["content"]:
+                break
+        else:
+            raise AssertionError(f"the agent did not answer: {state['messages'][-1]['content'][:200]}")
     for name in MOVES:
         async with at(directory, name, database, config) as gateway:
             began = time.monotonic()
@@ -89,10 +96,18 @@ async def move(directory: pathlib.Path, launch: Launch, model: FakeModel) -> Mov
             moved.seconds.append(time.monotonic() - began)
             moved.how.append((await items(gateway, ID, "agent_started"))[-1]["how"])
             print(f"  at {name}: {moved.how[-1]}, {moved.seconds[-1]:.1f} s", flush=True)  # noqa: T201
+            if moved.how[-1] == "new":
+                print(await _why(gateway))  # noqa: T201
             moved.remembered += WORD.encode() in model.requests[-1].raw
             async with gateway.http.get(path) as response:
                 moved.equal += await response.read() == CONTENT
     return moved
+
+
+async def _why(gateway: GatewayInside) -> str:
+    """What the people were told, and what the log says, of a session whose agent began anew."""
+    told = [f"  notice: {one['text']}" for one in await items(gateway, ID, "notice")]
+    return "\n".join((*told, *(f"  {line}" for line in gateway.log().splitlines() if " WARNING " in line)))
 
 
 async def try_one(name: str) -> list[Aim]:

@@ -271,17 +271,17 @@ _STARTS: Final[dict[type, tuple[bytes, ...]]] = {
 
 
 def _fitted_to_any(text: bytes, shapes: tuple[msgspec.inspect.Type, ...], path: str, odd: list[str]) -> bytes:
-    refusal = _odd(path)
+    words = str(_odd(path))  # a kept exception would keep its frames, and with them the message
     for shape in shapes:
         found: list[str] = []
         try:
             fitted = _fitted(text, shape, path, found)
         except _Odd as error:
-            refusal = error
+            words = str(error)
             continue
         odd += found
         return fitted
-    raise refusal
+    raise _Odd(words)
 
 
 def _fitted_struct(text: bytes, shape: msgspec.inspect.StructType, path: str, odd: list[str]) -> bytes:

@@ -154,17 +154,17 @@ async def _reply(answer: HttpAnswer, request_id: int, on_odd: OnOdd) -> Reply | 
     if not answer.headers.get("Content-Type", "").lower().startswith("text/event-stream"):
         body = b"".join([chunk async for chunk in answer.chunks()])
         return reply(body, request_id, on_odd) if body.strip() else None
-    events, unreadable = EventStream(), None
+    events, unreadable = EventStream(), ""
     async for chunk in answer.chunks():
         for data in events.feed(chunk):
             try:
                 found = reply(data, request_id, on_odd)
             except Unreadable as error:  # such as a ping in plain text; the answer may follow
                 on_odd("event")
-                unreadable = error
+                unreadable = str(error)  # not itself: it would keep this frame until the collector comes
                 continue
             if found is not None:
                 return found
-    if unreadable is not None:
-        raise unreadable
+    if unreadable:
+        raise Unreadable(unreadable)
     return None

@@ -61,6 +61,18 @@ new Promise((go) => {
 })
 """
 """Ends once nothing has moved for a while."""
+JUMP: Final = """
+(part) => new Promise((go) => {
+  const box = document.querySelector(".scroller");
+  box.scrollTop = part * box.scrollHeight;
+  requestAnimationFrame(() => {
+    const { left, top, width, height } = box.getBoundingClientRect();
+    const seen = [0.25, 0.75].map((part) => document.elementFromPoint(left + width / 2, top + height * part));
+    go(seen.map((one) => one.closest(".stretch").dataset.drawn));
+  });
+})
+"""
+"""Jumps to a part of the whole; whether what is seen there is drawn before the next frame is."""
 COUNT: Final = "document.querySelectorAll('*').length"
 FIRST_DRAWN: Final = """
 new MutationObserver((_, observer) => {
@@ -141,6 +153,9 @@ async def test_it_opens_with_the_last_and_fetches_earlier_ones_without_moving(
     await expect(page.get_by_text("Message number 0.", exact=False).first).to_be_in_viewport()
     await expect(row).to_have_count(0)
     assert await page.evaluate(COUNT) < NODES_MOST
+    for part in (0.5, 0.2, 0.7):
+        assert await page.evaluate(JUMP, part) == ["true", "true"]
+    await page.keyboard.press("Home")
     await page.evaluate("window.dispatchEvent(new Event('beforeprint'))")  # all of it is there at once
     assert await page.evaluate("document.querySelectorAll('[data-testid=message-agent]').length") == MESSAGES
     await page.evaluate("window.dispatchEvent(new Event('afterprint'))")

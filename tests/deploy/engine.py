@@ -89,7 +89,7 @@ class Engine:
         self.run("bash", "-c", f"tar -C {system} -c . | podman import -q --change 'ENV {_ENVIRON}' - {BASE}")
 
     def build(self, dockerfile: pathlib.Path, context: pathlib.Path, *, image: str, seconds: float) -> None:
-        """Builds an image on the base. Its downloads trust whom this machine trusts, and a page that was built
+        """Builds an image on the base. Its downloads trust whom this machine trusts; a page that was built
         from these sources already is taken as it is.
         """
         ignored = self.scratch / "ignored"

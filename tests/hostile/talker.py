@@ -48,6 +48,15 @@ def lines(kind: str, count: int, size: int) -> Iterator[bytes]:
                 yield chunk(filled(b'{"type":"text","text":"', b'"}', rb"\n\ud83d\ude42", size))
             case "halves":
                 yield chunk(filled(b'{"type":"text","text":"', b'"}', rb"\ud83d ", size))
+            case "odd":
+                head = (
+                    b'{"jsonrpc":"2.0","id":[],"method":"session/update","params":{"sessionId":"s","update":'
+                )
+                text = b'{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"'
+                yield filled(head + text, b'"}}}}', b"word ", size)
+            case "numbers":
+                head = b'{"sessionUpdate":"tool_call","toolCallId":"n%b","title":"t","rawInput":[' % name
+                yield update(filled(head, b"0]}", b"NaN,1e300,", size))
             case "thought":
                 content = filled(b'{"type":"text","text":"', b'"}', b"word ", size)
                 yield update(b'{"sessionUpdate":"agent_thought_chunk","content":%b}' % content)

@@ -64,6 +64,7 @@ async def talk(gateway: RunningGateway, name: str, prompt: str) -> Any:
         ("tool 4 15", "is longer than the 20 MB"),
         ("tools 40000 0", "MB that it may be"),
         ("unknown 4 15", "is longer than the 20 MB"),
+        ("odd 10 15", None),
         ("title 3 15", "is longer than the 20 MB"),
         ("id 3 15", "is longer than the 20 MB"),
         ("members 2 15", "is longer than the 20 MB"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 from typing import Any
@@ -37,6 +38,10 @@ class Demanding(Struct, rename="camel"):
     used: Count | None = None
 
 
+class Choice(Struct):
+    id: int | str
+
+
 class Cat(Struct, tag_field="kind", tag="cat"):
     lives: Count = 9
 
@@ -67,6 +72,19 @@ def test_a_number_that_is_none_counts_as_absent(value: str) -> None:
     thing, odd = read(f'{{"used":{value},"flag":true}}')
     assert thing == Thing(flag=True)
     assert odd or value == "NaN"
+
+
+@pytest.mark.parametrize("text", ['{"id":[]}', '{"id":{"a":1}}', '{"id":1.5}'])
+def test_what_is_refused_is_not_kept_until_the_collector_comes(text: str) -> None:
+    said = bytearray(text.encode())
+    gc.disable()
+    try:
+        with pytest.raises(msgspec.DecodeError) as refused:
+            foreign.decode(memoryview(said), Choice)
+        del refused
+        said.append(0)  # BufferError while anything looks at it
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("value", ["1e16", "-1e16", "Infinity", '"1"', "1e999"])

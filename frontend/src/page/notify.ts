@@ -6,7 +6,6 @@
  * nothing of what was said is in a notification but the conversation's title.
  */
 
-import "./select-lists.css";
 import { effect, signal } from "@preact/signals";
 import type { SessionSummary } from "../core/index.ts";
 import { clipped } from "../core/pieces.ts";

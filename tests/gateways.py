@@ -35,7 +35,7 @@ a client waits for an answer.
 Scenario = str | Mapping[str, object]
 """What a scripted agent plays: the name of a file in tests/scenarios, or the scenario itself."""
 SETTINGS: Final = "AGENT_GATEWAY_"
-"""What an environment says of settings is read when a gateway starts, so one that is a clone reads it, too."""
+"""What an environment says of settings is read when a gateway starts: a clone reads it, too."""
 _URL: Final = re.compile(r"http://\S+")
 
 

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import pathlib
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
@@ -48,6 +49,8 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+DEEPEST: Final = 20_000
+"""Levels of folders of attacks, and several calls for each."""
 OBJECTED = 6
 """The exit code if the documents quote another card: not that of failed tests, which `tests.again` runs once
 more and may find to pass.
@@ -85,10 +88,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(words, red=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Ends what lasted, and hands the card of attacks on to the process that prints it, whose run fails if
-    the documents quote another one.
+    the documents quote another one. pytest then removes the folders of earlier runs, level by level: one that
+    was killed may have left what an attack had made.
     """
+    sys.setrecursionlimit(DEEPEST)
     while lasting.ENDS:
         lasting.ENDS.pop()()
     output = getattr(session.config, "workeroutput", None)

@@ -21,12 +21,6 @@ from tests.patience import crowding
 PLACE: Final = ROOT / ".cache" / "debian"
 FETCH_SECONDS: Final = 180
 SOURCES: Final = pathlib.Path("/etc/apt")
-_LEFT_OUT: Final = ("doc", "info", "locale", "man")
-_LIGHT: Final = (
-    "--dpkgopt=force-unsafe-io",
-    *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT),
-)
-"""A system that is thrown away needs no sync, and nobody reads in it."""
 
 
 def program(name: str, *, package: str) -> str | None:
@@ -70,8 +64,7 @@ def _bootstrapped(packages: tuple[str, ...], made: pathlib.Path) -> bool:
     try:
         _run(
             *("perl", str(maker / "usr" / "bin" / "mmdebstrap"), "--quiet", "--mode=root"),
-            *("--variant=minbase", f"--include={','.join(packages)}", *_LIGHT),
-            *(release, str(incoming), *sources),
+            *("--variant=minbase", f"--include={','.join(packages)}", release, str(incoming), *sources),
             cwd=PLACE,
         )
         incoming.rename(made)

@@ -296,9 +296,9 @@ async def test_texts_are_kept_as_they_were_given(store: ShopStore) -> None:
 
 
 async def test_random_operations_match_the_reference(store: ShopStore) -> None:
-    """A thousand conversations, fifty operations each, all at once; fewer on a server."""
+    """Hundreds of conversations, thirty operations each, all at once; fewer on a server."""
     reference = MemoryShopStore(bounds=BOUNDS)
-    conversations, operations = (25, 20) if isinstance(store, PostgresqlShopStore) else (1_000, 50)
+    conversations, operations = (25, 20) if isinstance(store, PostgresqlShopStore) else (300, 30)
 
     async def converse(number: int) -> None:
         dice, key = random.Random(number), ShopKey("t", f"t/{number % 7}", str(number))

@@ -20,7 +20,7 @@ from tests.shared import SHARED, crowding, shared_gateway
 
 pytestmark = [SHARED, pytest.mark.timeout(3600)]
 
-EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "3"))
+EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "2"))
 SEED: Final = int(os.environ.get("FUZZ_SEED", "1"))
 CHECKS: Final = (
     *("not_a_server_error", "status_code_conformance", "content_type_conformance"),

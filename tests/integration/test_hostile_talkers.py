@@ -56,27 +56,27 @@ async def talk(gateway: RunningGateway, name: str, prompt: str) -> Any:
 @pytest.mark.parametrize(
     ("prompt", "words"),
     [
-        ("text 8 15", "is longer than the 4 MB"),
+        ("text 4 15", "is longer than the 4 MB"),
         ("emoji 2 15", "is longer than the 4 MB"),
         ("escapes 2 15", "is longer than the 4 MB"),
         ("words 60000 0", None),
-        ("image 4 15", "is longer than the 20 MB"),
-        ("tool 4 15", "is longer than the 20 MB"),
+        ("image 2 15", "is longer than the 20 MB"),
+        ("tool 2 15", "is longer than the 20 MB"),
         ("tools 40000 0", "MB that it may be"),
-        ("unknown 4 15", "is longer than the 20 MB"),
-        ("odd 10 15", None),
-        ("title 3 15", "is longer than the 20 MB"),
-        ("id 3 15", "is longer than the 20 MB"),
+        ("unknown 2 15", "is longer than the 20 MB"),
+        ("odd 6 15", None),
+        ("title 2 15", "is longer than the 20 MB"),
+        ("id 2 15", "is longer than the 20 MB"),
         ("members 2 15", "is longer than the 20 MB"),
         ("request 3 0.9", None),
         ("request 12000 0.0005", "does not read what it is sent"),
-        ("error 3 15", None),
-        ("meta 3 15", None),
+        ("error 2 15", None),
+        ("meta 2 15", None),
         ("halves 2 15", None),
         ("asks 400 0.2", None),
         ("asks 400 0", None),
-        ("deep 2 14", None),
-        ("strings 2 14", None),
+        ("deep 1 14", None),
+        ("strings 1 14", None),
         ("crumbs 2 1", None),
         ("endless 1 17", "longer than 16777216 bytes"),
         ("thought 1 15", "is longer than the 4 MB"),
@@ -84,7 +84,7 @@ async def talk(gateway: RunningGateway, name: str, prompt: str) -> Any:
         ("usage 2 15", "is longer than the 20 MB"),
         ("question 2 15", None),
         ("stop 1 15", "is longer than 1048576 bytes"),
-        ("stderr 4 15", None),
+        ("stderr 2 15", None),
     ],
 )
 async def test_what_an_agent_says_does_not_grow_the_gateway(
@@ -129,7 +129,7 @@ async def test_an_agent_that_says_too_much_after_its_turn_is_ended_in_words(
     await gateway.delete(name)
 
 
-@pytest.mark.parametrize("prompt", ["text 8 15", "image 1 15"])
+@pytest.mark.parametrize("prompt", ["text 4 15", "image 1 15"])
 async def test_memory_comes_back_once_the_sessions_are_gone(gateway: RunningGateway, prompt: str) -> None:
     start = resident(gateway.pid)
     names = [f"gone-{prompt[:4]}-{number}" for number in range(6)]

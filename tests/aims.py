@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pathlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -47,6 +48,13 @@ def row(number: int, aims: list[Aim]) -> str:
     """All lines of a row; its first one says if all are met."""
     verdict = "met" if all(aim.is_met for aim in aims) else "NOT MET"
     return "\n".join((f"row {number}: {verdict}", *(aim.words() for aim in aims)))
+
+
+def table(figures: Sequence[tuple[str, object]], number: int, aims: list[Aim]) -> str:
+    """Named figures, the load, and a row below them."""
+    every = [*figures, ("load", f"{os.getloadavg()[0]:.1f}")]
+    width = max(len(name) for name, _ in every)
+    return "\n".join((*(f"{name:{width}}  {value}" for name, value in every), row(number, aims)))
 
 
 class LoopWatch:

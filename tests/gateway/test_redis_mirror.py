@@ -10,14 +10,14 @@ import pathlib
 import re
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import pytest
 import pytest_asyncio
 
 from gateway.apps.shopping_assistant.layout import owner_hash
-from gateway.apps.shopping_assistant.redis_server import RedisServer, Script, examine
+from gateway.apps.shopping_assistant.redis_server import RedisFailed, RedisServer, Script, examine
 from gateway.apps.shopping_assistant.remembered import ShopMemory
 from gateway.config.file import shown
 from gateway.errors import SessionElsewhere
@@ -247,7 +247,7 @@ async def test_a_server_that_is_killed_under_load_costs_nothing(tmp_path: pathli
 
         running = asyncio.gather(*map(ask_often, names))
         for _ in range(3):
-            await shows_anything(server)
+            await shows_anything(server, unless=running.done)
             await server.kill()
             await server.start()  # with nothing of before
         await running
@@ -274,9 +274,9 @@ async def test_a_server_that_is_killed_under_load_costs_nothing(tmp_path: pathli
         await eventually(is_told)
 
 
-async def shows_anything(server: Valkey) -> None:
+async def shows_anything(server: Valkey, *, unless: Callable[[], bool] = lambda: False) -> None:
     async def has() -> bool:
-        return bool(await server.cli("DBSIZE"))
+        return unless() or bool(await server.cli("DBSIZE"))
 
     await eventually(has)
 
@@ -322,7 +322,8 @@ async def test_who_waits_for_the_server_can_be_ended_at_any_moment(server: Valke
         await asyncio.sleep(0.001 * (number % 7))
         writing.cancel()
         await soon(asyncio.wait([writing]), 5)
-        assert writing.cancelled()
+        # Those that were cancelled count among the connections until they are closed.
+        assert writing.cancelled() or isinstance(writing.exception(), RedisFailed)
     await redis.close()
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import pathlib
 import random
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any, Final
 import aiohttp
 from msgspec import Struct, field
 
-from tests.aims import Aim, none_of, row
+from tests.aims import Aim, none_of, table
 from tests.nodes import Nodes, running_nodes
 from tests.shared import ask, crowding, eventually, fresh_id
 from tests.torture.campaign import middle, worst
@@ -102,9 +101,7 @@ class KeyFigures(Struct):
             ("gateway kill -9", self.kills),
             ("requests sent again", self.again),
             ("until all acknowledged a key, p50 and max s", f"{middle(self.waits)} {worst(self.waits)}"),
-            ("load", f"{os.getloadavg()[0]:.1f}"),
         ]
-        width = max(len(name) for name, _ in rows)
         aims = [
             none_of("keys lost", len(self.lost)),
             none_of("keys with two messages", len(self.doubled)),
@@ -112,7 +109,7 @@ class KeyFigures(Struct):
             none_of("keys refused for good", len(self.refused)),
             *(Aim(what=f"of {STARTS} turns begun at once", seen=n, least=TEN, most=TEN) for n in self.begun),
         ]
-        return "\n".join((*(f"{name:{width}}  {value}" for name, value in rows), row(10, aims)))
+        return table(rows, 10, aims)
 
 
 def judge(figures: KeyFigures, sent: Iterable[Sent], states: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import pathlib
 import re
 import tempfile
@@ -23,7 +22,7 @@ from typing import Any, Final
 import aiohttp
 from msgspec import Struct, field
 
-from tests.aims import none_of, row
+from tests.aims import none_of, table
 from tests.balancer import Balancer
 from tests.nodes import PATIENT, Nodes, running_nodes
 from tests.shared import crowding, fresh_id
@@ -117,9 +116,7 @@ class Noticed(Struct):
             ("streams opened again after a gateway's end", self.cuts),
             ("streams cut although none had ended", len(self.cuts_without_end)),
             ("longest wait for an answer, p50 and max s", f"{middle(self.waits)} {worst(self.waits)}"),
-            ("load", f"{os.getloadavg()[0]:.1f}"),
         ]
-        width = max(len(name) for name, _ in rows)
         aims = [
             none_of("requests refused or not answered", len(self.refused) + len(self.broken)),
             none_of("turns ended early", len(self.ended)),
@@ -127,7 +124,7 @@ class Noticed(Struct):
             none_of("answers doubled", len(self.doubled)),
             none_of("streams cut although no gateway had ended", len(self.cuts_without_end)),
         ]
-        return "\n".join((*(f"{name:{width}}  {value}" for name, value in rows), row(7, aims)))
+        return table(rows, 7, aims)
 
 
 class Checked:

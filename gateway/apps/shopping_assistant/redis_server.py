@@ -24,6 +24,7 @@ ANSWER_SECONDS: Final = 2.0
 CALL_SECONDS: Final = 10.0
 """Many commands at once, and the way to a server that must first be looked up and connected to."""
 CONNECTIONS: Final = 2
+"""A call waits for one: that of a call that was cancelled is there again only when it is closed."""
 INSTALL: Final = "pip install 'agent-gateway[redis]'"
 NOEVICTION: Final = "noeviction"
 
@@ -141,14 +142,16 @@ class RedisServer:
         retries = importlib.import_module("redis.asyncio.retry")
         backoff = importlib.import_module("redis.backoff")
         try:
-            return self._library.Redis.from_url(
+            pool = self._library.BlockingConnectionPool.from_url(
                 self._url,
                 protocol=2,
                 socket_timeout=ANSWER_SECONDS,
                 socket_connect_timeout=ANSWER_SECONDS,
                 max_connections=CONNECTIONS,
+                timeout=ANSWER_SECONDS,
                 retry=retries.Retry(backoff.NoBackoff(), 0),
             )
+            return self._library.Redis.from_pool(pool)
         except ValueError:
             raise RedisFailed(
                 "its URL cannot be read; what is special in a password (/ @ : # ? %) is written as %XX"

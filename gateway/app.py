@@ -198,6 +198,7 @@ class Gateway:
             tokens=self.services.workers.models.tokens,
             monotonic=monotonic,
             check_place=_nothing if self.membership is None else self.membership.check,
+            may_doubt=store.is_shared,
         )
         if config.cluster.url:
             self.meet_others()

@@ -78,9 +78,10 @@ def application(
     tokens: ModelTokens,
     monotonic: Callable[[], float],
     check_place: Callable[[], None],
+    may_doubt: bool,
 ) -> GatewayApplication:
     """The routes, the first that fits before the others, behind the guard. `check_place` raises if nothing
-    may be changed now.
+    may be changed now; for `may_doubt` see the guard.
     """
     app = GatewayApplication()
     app.router = PathRouter(routes, lifespan=lambda _app: lifespan())
@@ -102,5 +103,6 @@ def application(
         passes=passes,
         tokens=tokens,
         check_place=check_place,
+        may_doubt=may_doubt,
     )
     return app

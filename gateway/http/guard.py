@@ -139,9 +139,13 @@ class Guard:
         passes: Passes,
         tokens: ModelTokens,
         check_place: Callable[[], None],
+        may_doubt: bool,
     ) -> None:
-        """`check_place` raises if nothing may be changed now."""
+        """`check_place` raises if nothing may be changed now. `may_doubt`: of a store over a network it may
+        be unknown for long whether it has stored something.
+        """
         self._app = app
+        self._may_doubt = may_doubt
         self._check_place = check_place
         self._passes = passes
         self._tokens = tokens
@@ -194,7 +198,8 @@ class Guard:
         tracing.enter(span)
         origin = given.get("origin")
         sender = _Sender(send, scope, request_id=request_id, origin=origin)
-        if scope.get("method", "GET") not in SAFE_METHODS and not scope["path"].startswith(ROOT):
+        is_change = scope.get("method", "GET") not in SAFE_METHODS
+        if self._may_doubt and is_change and not scope["path"].startswith(ROOT):
             self._asked[sender] = scope, receive, began
         try:
             if is_agent and not _is_for_agents(scope):
@@ -206,7 +211,7 @@ class Guard:
                 if scope.get("method") == "OPTIONS" and not is_of_a_port:
                     await _preflight(given)(scope, receive, sender)
                     return
-            if found.operator is None and scope.get("method", "GET") not in SAFE_METHODS:
+            if found.operator is None and is_change:
                 self._check_place()
             await self._app(scope, receive, sender)
         except GatewayError as error:
@@ -384,10 +389,9 @@ _STARTS: Final = ("http.response.start", "websocket.http.response.start", "webso
 class _Sender:
     """`send`, with the headers that every answer carries."""
 
-    _is_given_up = False
-
     def __init__(self, send: Send, scope: Scope, *, request_id: str, origin: str | None) -> None:
         self._send = send
+        self._is_given_up = False
         self._scope = scope
         self._origin = origin
         self.request_id = request_id

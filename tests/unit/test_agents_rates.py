@@ -29,6 +29,7 @@ def test_a_good_pass_has_a_rate_of_its_own_and_bogus_ones_share_one() -> None:
         passes=passes,
         tokens=tokens,
         check_place=unused,
+        may_doubt=unused,
     )
 
     def whose(text: str, path: str = "/mcp", header: bytes = b"authorization") -> str:

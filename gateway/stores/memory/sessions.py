@@ -256,10 +256,7 @@ class MemorySessions:
 
 
 def _total(records: Sequence[SessionRecord]) -> OwnerTotal:
-    return OwnerTotal(
-        len(records),
-        sum(record.stored_bytes for record in records),
-    )
+    return OwnerTotal(len(records), sum(record.stored_bytes for record in records))
 
 
 def _last_active_first(records: Iterable[SessionRecord]) -> list[SessionRecord]:

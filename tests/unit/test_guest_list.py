@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from gateway.apps.product_chat.facts import PosterType
 from gateway.apps.product_chat.floor import Floor, Guest
-from gateway.apps.product_chat.guest_list import GUESTS_TOLD, KEPT_SECONDS, GuestList
+from gateway.apps.product_chat.guest_list import GUESTS_TOLD, KEPT_SECONDS, GuestList, GuestsTold
 from gateway.apps.product_chat.settings import ProductsConfig
 
 BOUNDS = ProductsConfig(sockets_per_visitor=9_999, sockets_per_session=9_999, sockets_per_address=9_999)
@@ -17,7 +15,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.floor = Floor(lambda: BOUNDS)
-        self.said: list[dict[str, Any]] = []
+        self.said: list[GuestsTold] = []
         self.now = 0.0
         self.guests = GuestList(self.floor, tell=self.said.append, monotonic=lambda: self.now)
 

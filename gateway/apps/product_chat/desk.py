@@ -39,11 +39,10 @@ AWAY_AGAIN_MILLISECONDS: Final = 12 * 3600 * 1000
 """A visitor is told so once a night."""
 
 
-class StaffNotice(Struct, frozen=True):
+class StaffNotice(Struct, frozen=True, tag="staff_notice"):
     """What one gateway tells the others that it has told the staff."""
 
     tenant: str
-    """Empty: it is for no staff, but says who is there (guest_list.py)."""
     notice: dict[str, Any]
 
 
@@ -322,17 +321,9 @@ class Desk(Observer):
         self.notices.put(tenant, notice)
         self._context.tell_others(msgspec.json.encode(StaffNotice(tenant, notice)))
 
-    def tell_guests(self, told: dict[str, Any]) -> None:
-        """Tells the other gateways who is at this one."""
-        self._context.tell_others(msgspec.json.encode(StaffNotice("", told)))
-
-    def hear(self, said: bytes, *, guests: Callable[[dict[str, Any]], None]) -> None:
-        """Another gateway has told its staff something, or who is there. Raises msgspec.DecodeError."""
-        told = msgspec.json.decode(said, type=StaffNotice)
-        if told.tenant:
-            self.notices.put(told.tenant, told.notice)
-        else:
-            guests(told.notice)
+    def hear(self, told: StaffNotice) -> None:
+        """Another gateway has told its staff something."""
+        self.notices.put(told.tenant, told.notice)
 
 
 def is_staff_of(principal: Principal, chat: ProductSession) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -14,8 +13,8 @@ import msgspec
 
 from gateway.apps.product_chat.answers import CHAT_ID_SCHEMA
 from gateway.apps.product_chat.catalogue import Products, products_of
-from gateway.apps.product_chat.desk import Desk
-from gateway.apps.product_chat.guest_list import GuestList
+from gateway.apps.product_chat.desk import Desk, StaffNotice
+from gateway.apps.product_chat.guest_list import GuestList, GuestsTold
 from gateway.apps.product_chat.inbox import InboxFace
 from gateway.apps.product_chat.rest import ProductsFace
 from gateway.apps.product_chat.settings import SHOP, ProductsConfig
@@ -43,7 +42,19 @@ def open_chats(context: Context) -> Faces:
     desk = Desk(context, open_products(context.tables), _catalogue(context))
     keys = ChatKeys(desk, context.gate, monotonic=context.monotonic)
     sockets = ProductSockets(desk, context, keys)
-    guests = GuestList(sockets.floor, tell=desk.tell_guests, monotonic=context.monotonic)
+    guests = GuestList(
+        sockets.floor,
+        tell=lambda told: context.tell_others(msgspec.json.encode(told)),
+        monotonic=context.monotonic,
+    )
+
+    def hear(said: bytes) -> None:
+        """Another gateway has told its staff something, or who is there. Raises msgspec.DecodeError."""
+        match msgspec.json.decode(said, type=StaffNotice | GuestsTold):
+            case StaffNotice() as notice:
+                desk.hear(notice)
+            case told:
+                guests.heard(told)
 
     @contextlib.asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
@@ -70,7 +81,7 @@ def open_chats(context: Context) -> Faces:
         pages=PAGES,
         files={WIDGET: WIDGET_HEADERS},
         observers=(desk,),
-        hear=functools.partial(desk.hear, guests=guests.heard),
+        hear=hear,
         lifespan=lifespan,
     )
 

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-import msgspec
 from msgspec import Struct
 
 from gateway.apps.product_chat.floor import Floor, Guest, ShownGuest, Stand
@@ -27,7 +26,7 @@ GUESTS_TOLD: Final = 500
 """With their names; about 100 KB of the 256 that a message may have."""
 
 
-class GuestsTold(Struct, frozen=True):
+class GuestsTold(Struct, frozen=True, tag="guests"):
     """What one gateway says."""
 
     gateway: str
@@ -43,7 +42,7 @@ class GuestList:
     """See the module."""
 
     def __init__(
-        self, floor: Floor, *, tell: Callable[[dict[str, Any]], None], monotonic: Callable[[], float]
+        self, floor: Floor, *, tell: Callable[[GuestsTold], None], monotonic: Callable[[], float]
     ) -> None:
         self._floor = floor
         self._tell = tell
@@ -68,13 +67,11 @@ class GuestList:
         self._number += 1
         stands = self._floor.stands()
         guests = sorted(self._floor.guests(), key=lambda guest: guest.kind != "admin")[:GUESTS_TOLD]
-        told = GuestsTold(self._gateway, self._number, stands, [guest.shown for guest in guests])
         self._has_told = bool(stands)
-        self._tell(msgspec.to_builtins(told))
+        self._tell(GuestsTold(self._gateway, self._number, stands, [guest.shown for guest in guests]))
 
-    def heard(self, said: dict[str, Any]) -> None:
-        """What another gateway told. Raises msgspec.ValidationError."""
-        told = msgspec.convert(said, type=GuestsTold)
+    def heard(self, told: GuestsTold) -> None:
+        """What another gateway told."""
         known = self._others.get(told.gateway)
         if known is not None and known[0].number >= told.number:
             return

@@ -20,18 +20,12 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.files.names import encoded, joined, shown
+from gateway.files.names import encoded, joined, room_for, shown
 from gateway.files.places import WorkFolder
 from gateway.files.reading import PIECE_BYTES, OpenFile, opened
 from gateway.files.tree import kind_of
 from gateway.files.upload_names import is_unfinished
 
-NAME_CHARACTERS: Final = 160
-"""So long the names may be on average if there are as many as there may be: an agent can make each of them
-thousands of characters long.
-"""
-NAMES_CHARACTERS: Final = 4 * 1024 * 1024
-"""So much they may be together in any case: a thousand nested folders take a megabyte."""
 LISTED_LEFT_OUT: Final = 1_000
 LEFT_OUT: Final = "left-out.txt"
 _FIRST_YEAR: Final = (1980, 1, 1, 0, 0, 0)
@@ -63,7 +57,7 @@ class ArchivePlan(Struct):
 def planned(work: WorkFolder, name: str, *, most_bytes: int, most_entries: int) -> ArchivePlan:
     """Looks at everything beneath a folder. Raises FolderTooLarge, Unsafe, OSError."""
     plan = ArchivePlan(name, [], [], [])
-    seen, room = 0, max(most_entries * NAME_CHARACTERS, NAMES_CHARACTERS)
+    seen, room = 0, room_for(most_entries)
     with work.opened() as folder:
         if folder is None:
             return plan

@@ -12,6 +12,17 @@ from typing import Final
 from urllib.parse import quote, quote_from_bytes, unquote_to_bytes
 
 SAFE: Final = "/"
+USUAL_LENGTH: Final = 160
+"""So long the names may be on average if there are as many as there may be: an agent can make each of them
+thousands of characters long.
+"""
+LEAST_ROOM: Final = 4 * 1024 * 1024
+"""So long they may be together in any case: a thousand nested folders take a megabyte."""
+
+
+def room_for(most: int) -> int:
+    """How long the names of at most so many files may be together, in bytes or characters."""
+    return max(most * USUAL_LENGTH, LEAST_ROOM)
 
 
 def in_query(query: bytes, parameter: bytes) -> str | None:

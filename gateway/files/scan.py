@@ -17,17 +17,12 @@ from typing import Final
 from gateway.files.beneath import Folder
 from gateway.files.left_out import MOST_RULES, RULE_FILE_BYTES, LeftOut, Rule, rules_of
 from gateway.files.manifest import MODE_BITS, TOPS, Entry
+from gateway.files.names import room_for
 from gateway.files.times import kept_ns
 from gateway.workers import trees
 
 PATH_BYTES: Final = 3_500
 """A longer path could not be named where it is restored (PATH_MAX is 4,096); it is left out."""
-NAME_BYTES: Final = 160
-"""So long the names may be on average, with where links lead, if there are as many as there may be: an agent
-can make each of them thousands of bytes long.
-"""
-NAMES_BYTES: Final = 4 * 1024 * 1024
-"""So much they may be together in any case: a thousand nested folders take a megabyte."""
 SCAN_SECONDS: Final = 30.0
 """For one scan; one that takes longer is given up."""
 RACY_NS: Final = 50_000_000
@@ -61,7 +56,7 @@ class _Bounds:
 
     def __init__(self, max_files: int) -> None:
         self.max_files = max_files
-        self._most_bytes = self._bytes_left = max(max_files * NAME_BYTES, NAMES_BYTES)
+        self._most_bytes = self._bytes_left = room_for(max_files)  # with where links lead
         self._until = time.monotonic() + SCAN_SECONDS
 
     def check(self, *names: bytes) -> None:

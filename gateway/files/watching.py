@@ -14,14 +14,14 @@ from typing import Final
 
 from msgspec import Struct
 
-from gateway.files.names import encoded, joined
+from gateway.files.names import USUAL_LENGTH, encoded, joined
 from gateway.files.places import WorkFolder
 from gateway.files.upload_names import is_unfinished
 
 WATCHED_ENTRIES: Final = 10_000
 """Looked at in one look: some hundredths of a second in a thread, and 3 MB."""
-WATCHED_CHARACTERS: Final = 160 * WATCHED_ENTRIES
-"""Of their names, which an agent can make thousands of characters long."""
+WATCHED_CHARACTERS: Final = USUAL_LENGTH * WATCHED_ENTRIES
+"""Of their names."""
 CHANGES_AT_ONCE: Final = 200
 """More changes are not named one by one."""
 

@@ -11,7 +11,7 @@ import { overlay } from "./overlay.ts";
 import { People } from "./People.tsx";
 import { useConversation, useIdentity, usePage } from "./page.ts";
 import { HeaderParts, OpenPanel } from "./PartView.tsx";
-import { Soon } from "./Pieces.tsx";
+import { Later } from "./Pieces.tsx";
 import { t } from "./preferences.ts";
 import { RulesButton } from "./RulesButton.tsx";
 import { useShortcuts } from "./shortcuts.ts";
@@ -62,9 +62,10 @@ function ChatView() {
         {t("skip")}
       </a>
       <nav class="sidebar" id="sessions" aria-label={t("sessions")}>
-        <Soon>
+        {/* Behind the frame that first shows the conversation. */}
+        <Later weight={0} rank={1}>
           <Sidebar />
-        </Soon>
+        </Later>
       </nav>
       <div
         class="scrim"

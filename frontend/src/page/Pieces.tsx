@@ -22,13 +22,6 @@ export function Later({ weight, rank, children }: LaterProps) {
   return isIn || isOnPaper.value ? <>{children}</> : null;
 }
 
-/** Draws its children behind the frame that is being made: what is beside the conversation does not hold it up. */
-export function Soon({ children }: { children: ComponentChildren }) {
-  const [isIn, setIn] = useState(false);
-  useEffect(() => slices.later(0, () => setIn(true)), []);
-  return isIn ? <>{children}</> : null;
-}
-
 /** A text as it is, of any length; a short one is nothing but its text. */
 export function PlainText({ text }: { text: string }) {
   const pieces = useMemo(() => piecesOf(text), [text]);

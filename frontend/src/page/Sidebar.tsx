@@ -10,7 +10,6 @@ import { Menu, MenuItem } from "./Menu.tsx";
 import { overlay } from "./overlay.ts";
 import { useIdentity, usePage, useStore } from "./page.ts";
 import { clipped } from "../core/pieces.ts";
-import { Later } from "./Pieces.tsx";
 import { language, t } from "./preferences.ts";
 
 const Finding = lazily(() => import("./Finding.tsx").then((loaded) => loaded.Finding));
@@ -147,9 +146,7 @@ function SessionRow({ row, depth }: SessionRowProps) {
         {row.unread && !isCurrent && <span class="session-unread">{t("unread")}</span>}
         {mark && <span class={`session-mark ${mark}`} aria-hidden="true" />}
         <time class="session-time" dateTime={row.last_active_at}>
-          <Later weight={1} rank={AFTERWARDS}>
-            <Ago iso={row.last_active_at} />
-          </Later>
+          {ago(row.last_active_at)}
         </time>
       </button>
       <RowMenu row={row} title={title} />
@@ -221,13 +218,6 @@ function grouped(trees: readonly Branch[]): [ListPart, Branch[]][] {
     groups[tree.row.pinned ? "pinned" : at >= midnight ? "today" : at >= midnight - 86_400_000 ? "yesterday" : "earlier"].push(tree);
   }
   return (Object.entries(groups) as [ListPart, Branch[]][]).filter(([, of]) => of.length > 0);
-}
-
-/** Times come behind the conversation. */
-const AFTERWARDS = 1_000;
-
-function Ago({ iso }: { iso: string }) {
-  return <>{ago(iso)}</>;
 }
 
 /** In the page's own words: a browser takes longer to load its own than to draw the list. */

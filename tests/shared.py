@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -19,13 +18,7 @@ from tests.gateways import RunningGateway, Scenario, running_gateway
 from tests.inside import gateway_inside
 from tests.patience import crowding as crowding
 from tests.patience import within
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
+from tests.ports import free_port as free_port
 
 SHARED: Final = pytest.mark.asyncio(loop_scope="module")
 LONGEST_PAUSE: Final = 0.1

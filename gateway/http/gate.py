@@ -7,7 +7,6 @@ proves no intent: what changes something also needs an Origin that the guard acc
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import secrets
@@ -32,11 +31,8 @@ from gateway.errors import (
     BrokenInvariant,
     CsrfMissing,
     Forbidden,
-    RateLimited,
     SignInFailed,
     SignInStale,
-    StoreFailed,
-    StoreFull,
     TenantDisabled,
     Unauthorized,
 )
@@ -342,13 +338,13 @@ class Gate:
 
     async def _learn(self, text: str, connection: HTTPConnection) -> None:
         """A key that another gateway has made since is good here, too; how often somebody may have an unknown
-        one looked for is bounded.
+        one looked for is bounded. One that was not looked for may be good: raises RateLimited, StoreFailed,
+        StoreFull, StoreUnreachable.
         """
         if not self._config().cluster.url or self._keys.is_known(text):
             return
-        with contextlib.suppress(RateLimited, StoreFull, StoreFailed):
-            self._unknown.take(_address(connection))
-            await self._keys.learn(text)
+        self._unknown.take(_address(connection))
+        await self._keys.learn(text)
 
     def by_key(self, text: str) -> Principal | None:
         """Whom an API key stands for."""
@@ -358,7 +354,7 @@ class Gate:
         return Principal(key.tenant, key.subject, "key", with_implied(frozenset(key.scopes)), key.id)
 
     async def by_pasted_key(self, connection: HTTPConnection, text: str) -> Principal:
-        """Whom an API key that a person typed stands for. Raises SignInFailed, RateLimited."""
+        """Whom an API key that a person typed stands for. Raises SignInFailed, and what `_learn` raises."""
         await self._learn(text, connection)
         principal = self.by_key(text)
         if principal is None:

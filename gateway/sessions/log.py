@@ -247,7 +247,7 @@ class EventLog(Sink):
         self._is_closed = False
         self._create: Create | None = None
         """Stores the session, which is not stored yet."""
-        self._unborn: list[tuple[Event, bool]] | None = None
+        self._unborn: list[tuple[list[Event], bool]] | None = None
         """What the store gets with the session, or right after it, and whether at once; None: it is there."""
         self._founding: asyncio.Task[GatewayError | None] | None = None
 
@@ -305,7 +305,7 @@ class EventLog(Sink):
 
     async def _found(self) -> GatewayError | None:
         """Stores the session with what was appended so far; why not, if it was refused."""
-        create, first = self._create, [event for event, _ in self._unborn or ()]
+        create, first = self._create, [event for events, _ in self._unborn or () for event in events]
         assert create is not None  # noqa: S101 - it is called once
         self._unborn = []
         gap = self._gaps[0] if self._gaps else None
@@ -317,15 +317,16 @@ class EventLog(Sink):
             log.exception("log %s: its session could not be stored", self.key)
             return self._unfounded(first, StoreFailed(f"This session cannot be stored: {error}."))
         self._create, later, self._unborn = None, self._unborn, None
-        for event, urgent in later:
-            self._store.enqueue(self, event, urgent=urgent)
+        for events, urgent in later:
+            self._store.enqueue(self, *events, urgent=urgent)
         if first:
             self.committed(first[-1].seq)
         return None
 
     def _unfounded(self, first: list[Event], error: GatewayError) -> GatewayError:
         """Nothing that was appended ever was."""
-        seqs = {event.seq for event in first} | {event.seq for event, _ in self._unborn or ()}
+        later = [event for events, _ in self._unborn or () for event in events]
+        seqs = {event.seq for event in (*first, *later)}
         self._unborn = None
         self._drop(seqs, error)
         self._committed = self._kept
@@ -447,7 +448,7 @@ class EventLog(Sink):
     def append(
         self, *data: EventData, durable: bool = False, rejectable: bool = False, used: OnUsed = ignored
     ) -> int:
-        """Appends facts; the last one's seq.
+        """Appends facts, which are committed together; the last one's seq.
 
         `durable` hides them from readers until they are committed. If the store cannot write, `rejectable`
         ones are dropped, not retried, and their caller gets an error. `used` is called with long JSON in them
@@ -457,21 +458,23 @@ class EventLog(Sink):
             return self._head + 1  # whoever waits for that is told
         at = self._last_at = max(self._wall_ms(), self._last_at)
         durable = durable or (self._may_work is not None and not self._may_work())
-        size = 0
+        size, urgent = 0, durable
+        events: list[Event] = []
         for item in data:
             self._head = seq = self._head + 1
             event = Event.said(seq, at, item, used=used)
+            events.append(event)
             size += self._put(event)
-            is_large = event.is_large
-            self._is_heavy = self._is_heavy or is_large
+            if event.is_large:
+                self._is_heavy = urgent = True
             self._kept = seq
             self._owed = self._owed if rejectable else seq
             if durable or seq > self._reserved:
                 self._held.append(_Entry(seq, rejectable))
-            if self._unborn is None:
-                self._store.enqueue(self, event, urgent=durable or is_large)
-            else:
-                self._unborn.append((event, durable or is_large))
+        if self._unborn is not None:
+            self._unborn.append((events, urgent))
+        elif events:
+            self._store.enqueue(self, *events, urgent=urgent)
         self.appended_bytes += size
         if self._committed < self._head:
             self._open.append((self._head, size))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 from msgspec import Struct
@@ -93,16 +94,16 @@ class Grouping:
 
     # -- given --------------------------------------------------------------------------------------------
 
-    def put(self, sink: Sink, event: Event, *, urgent: bool) -> bool:
-        """An event for the next group; whether who waits must look again."""
+    def put(self, sink: Sink, events: Sequence[Event], *, urgent: bool) -> bool:
+        """Events for one and the same group; whether who waits must look again."""
         is_first = not (self.events or self._later)
         if is_first:
             self._since = time.monotonic()
         waiting = self.events.get(sink)
         if waiting is None:
-            self.events[sink] = [event]
+            self.events[sink] = list(events)
         else:
-            waiting.append(event)
+            waiting += events
         if urgent and sink not in self.urgent:
             self.urgent.add(sink)
             return True

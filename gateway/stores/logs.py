@@ -65,8 +65,8 @@ class LogStore(Protocol):
         before it.
         """
 
-    def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
-        """Takes an event for the next group commit; `urgent` asks for it at once."""
+    def enqueue(self, sink: Sink, *events: Event, urgent: bool) -> None:
+        """Takes events, which are committed together, for the next group; `urgent` asks for it at once."""
 
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Takes back events that were enqueued and are not committed; they will never be seen."""

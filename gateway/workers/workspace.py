@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import pathlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -46,6 +47,8 @@ class Workspaces:
         """The uids that sessions have here, by their keys."""
         self.has_uids = os.geteuid() == 0
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="files")
+        self._making = threading.Lock()
+        """A worker that starts and uploads in threads may make the directories of one session at once."""
 
     def open(self) -> None:
         """Makes the root. Raises OSError."""
@@ -97,13 +100,15 @@ class Workspaces:
         return str(self._root / key / "work")
 
     def make(self, key: str, uid: int | None) -> None:
-        """Makes both directories where they are not there yet. Raises OSError (a full disk, say)."""
-        for path in (self._root / key, self._root / key / "home", self._root / key / "work"):
-            if path.is_dir():
-                continue
-            path.mkdir(mode=0o700)
-            if uid is not None:
-                os.chown(path, uid, uid, follow_symlinks=False)
+        """Makes both directories where they are not there yet. Raises OSError (a full disk, say). Callable
+        from any thread: when it returns they are there and belong to the session.
+        """
+        with self._making:
+            for path in (self._root / key, self._root / key / "home", self._root / key / "work"):
+                if not path.is_dir():
+                    path.mkdir(mode=0o700)
+                if uid is not None:
+                    _hand_over(path, uid)
 
     def keys(self) -> list[str]:
         """Of sessions that have files here."""
@@ -200,3 +205,14 @@ class Workspaces:
         """Nothing belongs to this uid any more."""
         if uid is not None:
             self._taken.discard(uid)
+
+
+def _hand_over(path: pathlib.Path, uid: int) -> None:
+    """Gives a directory that is still the gateway's to a session; one that a gateway was killed over, too."""
+    if path.lstat().st_uid != os.geteuid():
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(descriptor, uid, uid)
+    finally:
+        os.close(descriptor)

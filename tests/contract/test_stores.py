@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tracemalloc
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from gateway.errors import GatewayError, SessionExists, SessionNotFound
 from gateway.events import facts as ev
 from gateway.events.facts import Event
+from gateway.sessions.log import EventLog
 from gateway.stores.contract import Remembered, Store
 from gateway.stores.logs import StoredLog
 from gateway.stores.memory.store import MemoryStore
@@ -24,6 +26,10 @@ PIECE_CHARACTERS: Final = 10_000
 """Three times as many are in a piece of a long text."""
 MOST_BYTES: Final = 5 * 1024 * 1024
 """Of a log of 6 MB while it is compacted, with its events as they are decoded."""
+
+
+TOGETHER: Final = 200
+"""Turns that end, say: so many times several events belong together."""
 
 
 async def test_a_session_is_found_by_its_owner_and_id(store: Store) -> None:
@@ -150,6 +156,38 @@ async def test_two_sessions_events_do_not_mix(store: Store) -> None:
         await sink.until(19)
         found = await store.logs.read_events(sink.key, after=0, limit=100)
         assert {event.data.text for event in found if isinstance(event.data, ev.TextDelta)} == {sink.key}
+
+
+class Noting(EventLog):
+    """A log that notes up to where it is committed, each time."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.steps: list[int] = []
+
+    def committed(self, seq: int) -> None:
+        self.steps.append(seq)
+        super().committed(seq)
+
+
+async def test_what_a_log_is_given_together_is_committed_together(store: Store) -> None:
+    await store.sessions.create(record())
+    log = Noting(
+        record().key, store=store.logs, wall_ms=lambda: 1000, on_visible=lambda _event: None,
+        on_refused=lambda _seqs, _error: None, on_fenced=lambda: None, max_events=9999, max_bytes=9_000_000,
+    )  # fmt: skip
+    await log.load()
+    first, parts = log.append() + 1, [ev.TextDelta("m", "t1", name) for name in "abc"]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-6)  # who writes is in another thread
+    try:
+        for _ in range(TOGETHER):
+            last = log.append(*parts, durable=True)
+            await log.commit(last)  # so that who writes waits for the next ones
+    finally:
+        sys.setswitchinterval(before)
+    assert (log.steps[-1], last) == (last, first - 1 + TOGETHER * len(parts))
+    assert [seq for seq in log.steps if (seq - first + 1) % len(parts)] == []
 
 
 async def test_numbers_are_reserved_and_gaps_are_kept(store: Store) -> None:

@@ -36,6 +36,7 @@ async def test_the_page_is_there_without_one_of_them_and_nothing_stays(tmp_path:
         )
     try:
         said = await soon(_until(process, "Ctrl-C"), START_SECONDS)
+        assert "Ctrl-C" in said, said + (tmp_path / "errors").read_text()
         assert f"http://127.0.0.1:{port}/" in said
         started = psutil.Process(process.pid).children(recursive=True)
         gateways = [int(pid) for pid in re.findall(r"process (\d+)", said)]
@@ -61,9 +62,7 @@ async def test_the_page_is_there_without_one_of_them_and_nothing_stays(tmp_path:
 async def _until(process: asyncio.subprocess.Process, words: str) -> str:
     assert process.stdout is not None
     said = ""
-    while words not in said:
-        line = (await process.stdout.readline()).decode()
-        assert line, said
+    while words not in said and (line := (await process.stdout.readline()).decode()):
         said += line
     return said
 

@@ -25,9 +25,9 @@ class FaultyStore(MemoryLogs):
         self.is_holding = False
         self.is_full = False
 
-    def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
+    def enqueue(self, sink: Sink, *events: Event, urgent: bool) -> None:
         if not self.is_holding:
-            super().enqueue(sink, event, urgent=urgent)
+            super().enqueue(sink, *events, urgent=urgent)
 
     async def reserve(self, key: str, upto: int, *, gap: tuple[int, int] | None = None) -> None:
         if self.is_full:

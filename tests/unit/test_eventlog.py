@@ -28,8 +28,8 @@ class SlowStore(MemoryLogs):
         super().__init__(max_events=10_000, max_bytes=10_000_000)
         self.waiting: list[tuple[Sink, Event]] = []
 
-    def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
-        self.waiting.append((sink, event))
+    def enqueue(self, sink: Sink, *events: Event, urgent: bool) -> None:
+        self.waiting += [(sink, event) for event in events]
 
     def commit(self) -> None:
         waiting, self.waiting = self.waiting, []
@@ -286,8 +286,8 @@ class Slow(MemoryLogs):
         super().__init__(max_events=1_000, max_bytes=10_000_000)
         self.waiting: list[tuple[Sink, int]] = []
 
-    def enqueue(self, sink: Sink, event: ev.Event, *, urgent: bool) -> None:
-        self.waiting.append((sink, event.seq))
+    def enqueue(self, sink: Sink, *events: ev.Event, urgent: bool) -> None:
+        self.waiting += [(sink, event.seq) for event in events]
 
     def commit(self) -> None:
         """Everything that waits."""

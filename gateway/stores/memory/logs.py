@@ -106,11 +106,12 @@ class MemoryLogs:
         if gap is not None:
             log.gaps = (*log.gaps, gap)
 
-    def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
+    def enqueue(self, sink: Sink, *events: Event, urgent: bool) -> None:
         log = self._logs.setdefault(sink.key, _Log())
-        log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
-        self.on_append(sink.key, event)
-        sink.committed(event.seq)
+        for event in events:
+            log.add(event, max_events=self._max_events, max_bytes=self._max_bytes)
+            self.on_append(sink.key, event)
+        sink.committed(events[-1].seq)
 
     def forget(self, sink: Sink, seqs: set[int]) -> None:
         """Nothing is ever waiting here."""

@@ -55,9 +55,9 @@ class PostgresqlLogs:
 
         await self._database.transact(act)
 
-    def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
+    def enqueue(self, sink: Sink, *events: Event, urgent: bool) -> None:
         if (writer := self._writer()) is not None:
-            writer.put(sink, event, urgent=urgent)
+            writer.put(sink, events, urgent=urgent)
 
     def backlog(self) -> int:
         writer = self._writer()

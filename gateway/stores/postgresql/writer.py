@@ -116,9 +116,9 @@ class PostgresqlWriter:
 
     # -- given --------------------------------------------------------------------------------------------
 
-    def put(self, sink: Sink, event: Event, *, urgent: bool) -> None:
-        """An event for the next group."""
-        if self._grouping.put(sink, event, urgent=urgent):
+    def put(self, sink: Sink, events: Sequence[Event], *, urgent: bool) -> None:
+        """Events for one and the same group."""
+        if self._grouping.put(sink, events, urgent=urgent):
             self._wake.set()
 
     def call_soon(self, act: Act) -> None:

@@ -44,9 +44,9 @@ class SqliteLogs:
 
         await self._database.write(act)
 
-    def enqueue(self, sink: Sink, event: Event, *, urgent: bool) -> None:
+    def enqueue(self, sink: Sink, *events: Event, urgent: bool) -> None:
         if (writer := self._writer()) is not None:
-            writer.put(sink, event, urgent=urgent)
+            writer.put(sink, events, urgent=urgent)
 
     def backlog(self) -> int:
         writer = self._writer()

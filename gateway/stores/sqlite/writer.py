@@ -106,10 +106,10 @@ class Writer:
 
     # -- from the loop ------------------------------------------------------------------------------------
 
-    def put(self, sink: Sink, event: Event, *, urgent: bool) -> None:
-        """An event for the next group."""
+    def put(self, sink: Sink, events: Sequence[Event], *, urgent: bool) -> None:
+        """Events for one and the same group."""
         with self._condition:
-            if self._grouping.put(sink, event, urgent=urgent):
+            if self._grouping.put(sink, events, urgent=urgent):
                 self._condition.notify()
 
     def call_soon(self, act: Act) -> None:

@@ -1,9 +1,10 @@
 """The ledger: what model calls and workers used, counted once, under one name, as it happens.
 
 A call is reserved before its first byte leaves and settled when it is over, whatever ended it. Both are put
-down in the store in groups; a reservation is durable when `Reservation.kept` returns. If the gateway is
-killed, the next one finds what was not settled, and settles it with what was reserved, as an estimate. So a
-call counts once: with the provider's own figures if it was over when the gateway ended, else as estimated.
+down in the store in groups; a reservation outlives this process when `Reservation.kept` returns. If the
+gateway is killed, the next one finds what was not settled, and settles it with what was reserved, as an
+estimate. So a call counts once: with the provider's own figures if it was over when the gateway ended, else
+as estimated.
 
 Guarantees: `reserve` is one plain `def`; `settle` never raises, and counts once however often it is called;
 what the store refuses is kept and tried again.
@@ -219,8 +220,11 @@ class Ledger:
         except BudgetReached as error:
             self.listener.reached(entry.session_key, error)
             raise
-        group = self.put(entry) if self.shared is None else None  # else it is agreed upon first
-        return CallReservation(self, call, entry, held, group)
+        if self.shared is not None:
+            return CallReservation(self, call, entry, held, None)  # it is agreed upon first
+        is_noted = self._store.note(entry)
+        group = self.put(entry)
+        return CallReservation(self, call, entry, held, None if is_noted else group)
 
     async def agree(self, reservation: CallReservation, shared: SharedBudgets) -> EntryGroup:
         """Asks for what all gateways may use, and puts the reservation down. Raises BudgetReached; then there
@@ -337,7 +341,9 @@ class CallReservation:
     def __init__(
         self, ledger: Ledger, call: ModelCall, entry: LedgerCall, held: HeldBack, group: EntryGroup | None
     ) -> None:
-        """`group`: the one it is written with; None: it is to be agreed upon first."""
+        """`group`: the one it is written with, which is waited for; None: nothing is, or it is to be agreed
+        upon first.
+        """
         self.call = call
         self.held = held
         self.began = ledger.monotonic()
@@ -349,8 +355,8 @@ class CallReservation:
         self._is_settled = False
 
     async def kept(self) -> None:
-        """Returns when the reservation is durable. Raises BudgetReached if others have used up what was
-        left.
+        """Returns when the reservation outlives this process. Raises BudgetReached if others have used up
+        what was left.
         """
         if self._group is None and (shared := self._ledger.shared) is not None and not self._is_settled:
             try:

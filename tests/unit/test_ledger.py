@@ -96,6 +96,26 @@ def call(name: str = "c", **fields: Any) -> ModelCall:
     return ModelCall(id=name, input_tokens=500, **values)
 
 
+async def test_a_reservation_that_is_noted_is_not_waited_for() -> None:
+    class Noting(Slow):
+        def note(self, call: LedgerCall) -> bool:
+            noted.append(call)
+            return len(noted) == 1
+
+    noted: list[LedgerCall] = []
+    store = Noting()
+    store.may_write.clear()
+    world = World(store)
+    await soon(world.ledger.reserve(call("a")).kept(), 5)
+    waiting = asyncio.create_task(world.ledger.reserve(call("b")).kept())
+    await asyncio.sleep(0)
+    assert [one.id for one in noted] == ["a", "b"]
+    assert not waiting.done()
+    store.may_write.set()
+    await soon(waiting, 5)
+    assert {one.id for one in await store.in_flight()} == {"a", "b"}
+
+
 async def test_a_call_is_reserved_settled_priced_and_counted_once() -> None:
     world = World()
     reservation = world.ledger.reserve(call(max_output_tokens=70))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import functools
 import gc
 import pathlib
+import reprlib
 import sys
+import types
 import weakref
 from collections.abc import Iterator
 from typing import Any, Final
@@ -23,6 +26,11 @@ TALKER: Final = ROOT / "tests" / "hostile" / "talker.py"
 SCENARIOS: Final = {"tools": "thinks_plans_tools", "asks": "asks_permission", "dies": "crash_mid_answer"}
 """Agents with a command each, whose workers have a network of their own where the machine has it."""
 SESSIONS: Final = 10
+CHURNED: Final = 12
+"""Lives in each half of a churn; whatever one leaves behind is there so many times."""
+LOOKS: Final = 12
+PACKAGES: Final = ("gateway", "worker")
+CONTAINERS: Final = (dict, list, set, collections.deque)
 FLOODS: Final = f"""
 [limits]
 session_memory_bytes = 200000
@@ -94,7 +102,7 @@ def ours_in_circles() -> dict[str, int]:
     try:
         gc.collect()
         kinds = collections.Counter(f"{type(o).__module__}.{type(o).__name__}" for o in gc.garbage)
-        return {name: count for name, count in kinds.items() if name.startswith(("gateway.", "worker."))}
+        return {name: count for name, count in kinds.items() if name.startswith(PACKAGES)}
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
@@ -105,6 +113,73 @@ async def live(gateway: GatewayInside, session_id: str) -> None:
     async with open_stream(gateway.http, session_id) as stream:
         await gateway.chat(session_id, "/echo hi")
         await stream.until_event("turn_ended")
+
+
+async def test_sessions_that_come_and_go_leave_no_object_and_no_entry_behind(tmp_path: pathlib.Path) -> None:
+    async with gateway_inside(tmp_path, agents=SCENARIOS) as gateway:
+        await churn(gateway, "first")  # what is made once is made
+        before = held()
+        await churn(gateway, "then")
+        left = left_since(before)
+        for _ in range(LOOKS):  # some things are kept for a second or two
+            if not left:
+                break
+            await asyncio.sleep(0.5)
+            left = left_since(before)
+        assert left == []
+
+
+async def churn(gateway: GatewayInside, name: str) -> None:
+    """Sessions of the built-in agent and of a command, several at once, each deleted after a turn."""
+
+    async def lives(agent: str, numbers: range) -> None:
+        for number in numbers:
+            session_id = f"{name}-{agent}-{number}"
+            await gateway.post("/api/sessions", {"session_id": session_id, "agent": agent}, status=201)
+            await live(gateway, session_id)
+            await gateway.delete(session_id)
+
+    half = CHURNED // 2
+    await asyncio.gather(lives("built-in", range(half)), lives("tools", range(half)))
+
+
+Held = tuple[dict[str, int], dict[int, tuple[int, object]]]
+"""How many objects there are of each class of this program, and how much is in each container that one of
+them or of its modules holds; the containers stay, so that no other takes the place of one.
+"""
+
+
+def held() -> Held:
+    gc.collect()
+    gc.unfreeze()
+    ours = [one for one in gc.get_objects() if is_ours(one)]
+    counts = collections.Counter(type(one).__qualname__ for one in ours)
+    sizes: dict[int, tuple[int, object]] = {}
+    found = gc.get_referents(*ours)
+    while found:
+        found = [one for one in found if type(one) in CONTAINERS and id(one) not in sizes]
+        sizes |= {id(one): (len(one), one) for one in found}
+        found = gc.get_referents(*found)
+    return dict(counts), sizes
+
+
+def is_ours(one: object) -> bool:
+    """Of a class of this program, or what one of its modules has: names, and what its functions remember."""
+    if isinstance(one, types.ModuleType | functools._lru_cache_wrapper):
+        return (getattr(one, "__module__", None) or one.__name__).startswith(PACKAGES)
+    return str(type(one).__module__).startswith(PACKAGES)
+
+
+def left_since(before: Held) -> list[str]:
+    """What there is more of by as many as there were lives of one agent."""
+    counts, sizes = held()
+    more = {name: count - before[0].get(name, 0) for name, count in counts.items()}
+    grown = {
+        reprlib.repr(one): size - before[1][place][0]
+        for place, (size, one) in sizes.items()
+        if place in before[1]
+    }
+    return [f"{count} more: {name}" for name, count in (more | grown).items() if count >= CHURNED // 2]
 
 
 async def test_memory_is_given_back_after_the_log_of_a_session_has_left_the_store(

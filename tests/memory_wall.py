@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from msgspec import Struct
 
-from tests.gateways import RunningGateway, running_gateway
+from tests.gateways import RunningGateway, Scenario, running_gateway
 from tests.patience import within
 from tests.scrapes import scrape
 from worker.forkserver import hierarchies
@@ -42,6 +42,15 @@ session_requests_per_second = 10000
 session_burst = 10000
 address_requests_per_second = 1000000
 address_burst = 1000000
+"""
+FULL_EATER = {
+    "about": "Takes memory with its first prompt and keeps it.",
+    "load": {},
+    "turns": [[{"eat": EATS}, {"sleep": 60}, {"say": "$PROMPT"}], [{"sleep": 60}, {"say": "$PROMPT"}]],
+    "repeat": False,
+}
+"""What admission finds room for: a worker counts with all that it will take until it has run a turn. One that
+takes as much again in a later turn, at the same time as others, may cost one of them its turn.
 """
 EATER = {
     "about": "Takes memory with each prompt and keeps it.",
@@ -98,14 +107,20 @@ def _own() -> pathlib.Path:
 
 
 async def meet(
-    *, sessions: int, rounds: int, seconds: float, admission: bool = True, stranger: bool = True
+    *,
+    sessions: int,
+    rounds: int,
+    seconds: float,
+    admission: bool = True,
+    stranger: bool = True,
+    eater: Scenario = EATER,
 ) -> WallFigures:
     """Runs it once. Raises OSError if there can be no such group here, TimeoutError if it takes too long."""
     figures, began = WallFigures(), time.monotonic()
     table = "" if admission else "[memory]\nadmission = false\n"
     with memory_group(GROUP) as enter, tempfile.TemporaryDirectory() as directory:
         async with running_gateway(
-            pathlib.Path(directory), config=CONFIG + table, agents={"eater": EATER}, prefix=enter
+            pathlib.Path(directory), config=CONFIG + table, agents={"eater": eater}, prefix=enter
         ) as gateway:
             names = [f"s{number}" for number in range(sessions)]
             for name in names:

@@ -445,8 +445,8 @@ class Session:
         receipt = await self._stop_worker()
         if turns.current is None:
             seat.leave()
-        elif services.slots.waiting:
-            turns.wait_again()  # it came meanwhile; else it takes the place over
+        else:
+            turns.wait_again()  # it came meanwhile: what its worker will take must be there, too
         self.log.append(
             ev.WorkerEnded(
                 *(str(end), message, receipt.processes, receipt.survivors),

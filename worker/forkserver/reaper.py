@@ -1,4 +1,4 @@
-"""The init above an agent as a program of 400 bytes, in place of an interpreter that only waits: two
+"""The init above an agent as a program of 256 bytes, in place of an interpreter that only waits: two
 megabytes of every session whose agent is a command.
 
 It does what `init.run` does from there on, as pid 1 of a pid namespace: reaps, sends signals on to the
@@ -80,7 +80,7 @@ def become(agent: int, report: int, forwarded: Iterable[signal.Signals]) -> None
     with contextlib.suppress(OSError):
         memory = _in_memory(program(signals, agent, report))
         os.set_inheritable(report, True)
-        os.execve(memory, ["init"], {})
+        os.execve(memory, ["init"], {})  # noqa: S606
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

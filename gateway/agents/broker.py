@@ -164,7 +164,7 @@ class Broker:
     async def _once(
         self, call: _Call, deliver: Callable[[ModelDelta], Awaitable[None]]
     ) -> ModelResult | ModelError:
-        """One try. Failures are returned: an aiohttp error as the context would drag our headers along."""
+        """One try. Failures are returned, not raised."""
         providers, provider = self.providers, self._provider
         if (blocking := providers.blocked(provider, call.key, call.asked.model)) is not None:
             seconds = blocking.seconds_left

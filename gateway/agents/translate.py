@@ -25,7 +25,7 @@ ID_CHARACTERS: Final = 1_024
 """A tool call with a longer id is passed on as it is, and not remembered."""
 TITLE_CHARACTERS: Final = 300
 """An agent's title of a session is cut to so many."""
-CALLS: Final = 256
+CALLS: Final = 64
 """So many tool calls are remembered here, the last ones; the conversation knows the others."""
 OUTSIDE_TURN: Final = "outside"
 """The turn id of what an agent says before its first turn."""

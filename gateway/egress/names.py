@@ -12,6 +12,7 @@ that the server fails.
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import socket
 import struct
@@ -33,13 +34,18 @@ _PACKET_BYTES: Final = 4096
 _IP_PKTINFO: Final = 8
 """ip(7): which address a packet was sent to, and which one it is answered from."""
 _PKTINFO_BYTES: Final = 12
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(_PKTINFO_BYTES)
 _HEADER: Final = struct.Struct("!HHHHHH")
 _IS_ANSWER, _IS_RECURSIVE, _CAN_RECURSE, _OPERATION = 0x8000, 0x0100, 0x0080, 0x7800
 _OK, _MALFORMED, _FAILS, _UNKNOWN_OPERATION = 0, 1, 2, 4
 _ADDRESS, _INTERNET = 1, 1
 _NAME_BYTES: Final = 255
 _LABEL_BYTES: Final = 63
-_HOST: Final = re.compile(rb"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?")
+_HOST: Final = re.compile(rb"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?)*")
+_REPLIES: Final = 1024
+"""Kept as they were said, of one worker: a program that asks again, asks in the same bytes."""
+_REPLY_BYTES: Final = 320
+"""One that is longer is not kept: it belongs to no name."""
 
 
 class Names:
@@ -83,13 +89,14 @@ def answer(packet: bytes, names: Names) -> bytes | None:
         return _reply(number, flags, _MALFORMED)
     labels, kind, of_class, end = asked
     question = packet[_HEADER.size : end]
-    is_host = bool(labels) and all(map(_HOST.fullmatch, labels))
+    name = b".".join(labels)
+    is_host = _HOST.fullmatch(name) is not None and name.count(b".") == len(labels) - 1
     if kind != _ADDRESS or of_class != _INTERNET or not is_host:
         return _reply(number, flags, _OK, question)
-    address = names.address_of(b".".join(labels).decode("ascii"))
+    address = names.address_of(name.decode("ascii"))
     if address is None:
         return _reply(number, flags, _FAILS, question)
-    return _reply(number, flags, _OK, question, IPv4Address(address).packed)
+    return _reply(number, flags, _OK, question, socket.inet_aton(address))
 
 
 def _question(packet: bytes) -> tuple[list[bytes], int, int, int] | None:
@@ -129,6 +136,8 @@ class NameServer:
         self._names = names
         self._on_full: Callable[[], None] | None = on_full
         self._loop = asyncio.get_running_loop()
+        self._replies: dict[bytes, bytes] = {}
+        """By what was asked, both without the number of the question."""
 
     def open(self) -> None:
         """Begins to answer."""
@@ -156,10 +165,8 @@ class NameServer:
         count = 0
         for _ in range(_PACKETS):
             try:
-                packet, ancillary, _, sender = self._door.recvmsg(
-                    _PACKET_BYTES, socket.CMSG_SPACE(_PKTINFO_BYTES)
-                )
-                reply = answer(packet, self._names)
+                packet, ancillary, _, sender = self._door.recvmsg(_PACKET_BYTES, _ANCILLARY_BYTES)
+                reply = self._reply_to(packet)
                 if reply is not None:
                     self._door.sendmsg([reply], _from_where_it_was_asked(ancillary), 0, sender)
             except BlockingIOError:
@@ -171,6 +178,17 @@ class NameServer:
                 self._tell_full()
         return count
 
+    def _reply_to(self, packet: bytes) -> bytes | None:
+        """A question that was answered is not read again: its name has the same address for good."""
+        asked = packet[2:]
+        if (known := self._replies.get(asked)) is not None:
+            return packet[:2] + known
+        reply = answer(packet, self._names)
+        is_good = reply is not None and reply[3] & 0xF == _OK
+        if reply is not None and is_good and len(asked) <= _REPLY_BYTES and len(self._replies) < _REPLIES:
+            self._replies[asked] = reply[2:]
+        return reply
+
     def _tell_full(self) -> None:
         tell, self._on_full = self._on_full, None
         if tell is not None:
@@ -179,10 +197,16 @@ class NameServer:
 
 def _from_where_it_was_asked(
     ancillary: list[tuple[int, int, bytes]],
-) -> list[tuple[int, int, bytes]]:
+) -> tuple[tuple[int, int, bytes], ...]:
     """Clients take an answer only from the address that they asked."""
     for level, kind, data in ancillary:
         if (level, kind) == (socket.IPPROTO_IP, _IP_PKTINFO) and len(data) >= _PKTINFO_BYTES:
-            _, _, asked = struct.unpack_from("=i4s4s", data)
-            return [(socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=i4s4s", 0, asked, bytes(4)))]
-    return []
+            return _source(data)
+    return ()
+
+
+@functools.lru_cache(maxsize=64)
+def _source(asked: bytes) -> tuple[tuple[int, int, bytes], ...]:
+    """As a packet is sent from the address that one was sent to; most ask at one and the same."""
+    _, _, address = struct.unpack_from("=i4s4s", asked)
+    return ((socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("=i4s4s", 0, address, bytes(4))),)

@@ -12,17 +12,15 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from gateway.egress.node_wire import (
+from gateway.egress.http_wire import (
     HEAD_BYTES,
     AnswerCut,
+    AnswerMissing,
     Headers,
-    NodeConnection,
-    NodeConnections,
-    NodeSilent,
-    NodeUnreachable,
+    HttpConnection,
     head_of,
-    notice,
 )
+from gateway.egress.node_wire import NodeConnections, NodeSilent, NodeUnreachable, notice
 from gateway.telemetry.heavy import lazily, loaded
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ class NodeAnswer:
 
     __slots__ = ("_connection", "headers", "status")
 
-    def __init__(self, connection: NodeConnection) -> None:
+    def __init__(self, connection: HttpConnection) -> None:
         self._connection = connection
         self.status = connection.status
         self.headers: Sequence[tuple[bytes, bytes]] = connection.headers
@@ -185,7 +183,10 @@ class NodeHttp:
             raise NodeSilent(str(error)) from error
         connection = await self._connections.take(url)
         try:
-            await connection.ask(method, head, body, is_chunked=is_chunked)
+            try:
+                await connection.ask(method, head, body, is_chunked=is_chunked)
+            except AnswerMissing as error:
+                raise NodeSilent(str(error)) from error
             yield NodeAnswer(connection)
         finally:
             await self._connections.give_back(url, connection)

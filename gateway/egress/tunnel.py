@@ -74,11 +74,12 @@ async def _to_one_of(addresses: tuple[str, ...], port: int) -> socket.socket:
     for address in addresses:
         if (seconds := min(ADDRESS_SECONDS, end - loop.time())) > 0:
             with contextlib.suppress(OSError):  # TimeoutError is one
-                return await _to(address, port, seconds=seconds)
+                return await connected_to(address, port, seconds=seconds)
     raise Unreachable
 
 
-async def _to(address: str, port: int, *, seconds: float) -> socket.socket:
+async def connected_to(address: str, port: int, *, seconds: float | None = None) -> socket.socket:
+    """A connection to an address. Raises OSError."""
     if not is_address(address):
         raise OSError("no address")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -94,7 +95,7 @@ async def _to(address: str, port: int, *, seconds: float) -> socket.socket:
     return made
 
 
-async def _connect(made: socket.socket, address: str, port: int, *, seconds: float) -> None:
+async def _connect(made: socket.socket, address: str, port: int, *, seconds: float | None) -> None:
     """Not by the loop's own `sock_connect`, which has a thread look up what is an address already. Raises
     OSError.
     """

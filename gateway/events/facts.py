@@ -934,18 +934,22 @@ def at_most(events: list[Event], max_bytes: int) -> list[Event]:
     return events
 
 
+SECONDS_KEPT: Final = 2
+"""In words: the present one, and one of a log that is read. Each is small, and holds the memory around it."""
+
+
 def iso(milliseconds: int) -> str:
     """Milliseconds since 1970 as ISO 8601 in UTC with milliseconds: 2026-01-31T09:30:00.000Z."""
     seconds, rest = divmod(milliseconds, 1000)
     return f"{_to_the_second(seconds)}.{rest:03d}Z"
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=SECONDS_KEPT)
 def _second(seconds: int) -> bytes:
     return _to_the_second(seconds).encode()
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=SECONDS_KEPT)
 def _to_the_second(seconds: int) -> str:
     return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%dT%H:%M:%S}"
 

@@ -35,12 +35,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.auth.node_tickets import HEADER, NodeTickets, Said, digest, new_mark
 from gateway.auth.permits import Permit
 from gateway.config.tables import Config
+from gateway.egress.http_wire import AnswerCut
 from gateway.egress.node_http import (
     HandshakeRefused,
     NodeAnswer,
     NodeHttp,
 )
-from gateway.egress.node_wire import AnswerCut, NodeSilent, NodeUnreachable
+from gateway.egress.node_wire import NodeSilent, NodeUnreachable
 from gateway.errors import GatewayError, OutcomeUnknown, SessionElsewhere
 from gateway.http.event_stream import HEARTBEAT_SECONDS
 from gateway.http.frames import FrameSplitter

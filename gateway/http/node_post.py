@@ -15,8 +15,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.auth.node_tickets import HEADER, NodeTickets, Said, digest, new_mark
+from gateway.egress.http_wire import AnswerCut
 from gateway.egress.node_http import NodeAnswer, NodeHttp
-from gateway.egress.node_wire import AnswerCut, NodeSilent, NodeUnreachable
+from gateway.egress.node_wire import NodeSilent, NodeUnreachable
 from gateway.http.forwarding import MISDIRECTED
 from gateway.stores.directory import NodePlace
 

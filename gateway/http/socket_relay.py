@@ -16,8 +16,8 @@ from typing import Any, Final
 from starlette.types import Message, Receive, Send
 
 from gateway.auth.permits import Permit
+from gateway.egress.http_wire import AnswerCut
 from gateway.egress.node_http import NodeSocket
-from gateway.egress.node_wire import AnswerCut
 
 RESTART: Final = 1012
 POLICY: Final = 1008

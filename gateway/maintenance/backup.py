@@ -50,6 +50,7 @@ from gateway.maintenance.erasures import EndedAgain, end_again
 from gateway.maintenance.lock import UNFINISHED_NAME, DataLock
 from gateway.stores.sqlite.file import findings
 from gateway.stores.sqlite.file_watch import ID_SUFFIX
+from gateway.stores.sqlite.reservations import CALLS_SUFFIX
 from gateway.stores.sqlite.schema import newest
 from gateway.version import VERSION
 from gateway.workers import trees
@@ -348,7 +349,7 @@ def _forget_the_time_between(database: pathlib.Path) -> None:
 def _set_aside(config: Config, aside: pathlib.Path, *, is_file: bool) -> pathlib.Path | None:
     """Moves what a gateway left in the directory to a place of its own; None if there was nothing."""
     database, data = config.database_path, config.data_path
-    parts = [database.with_name(database.name + end) for end in ("", "-wal", "-shm", ID_SUFFIX)]
+    parts = [database.with_name(database.name + end) for end in ("", "-wal", "-shm", CALLS_SUFFIX, ID_SUFFIX)]
     found = [path for path in (*(parts if is_file else ()), data / FILES, data / SNAPSHOTS) if path.exists()]
     if not found and not aside.exists():
         return None

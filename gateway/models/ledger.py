@@ -1,9 +1,10 @@
 """The ledger: what model calls and workers used, counted once, under one name, as it happens.
 
 A call is reserved before its first byte leaves and settled when it is over, whatever ended it. Both are put
-down in the store in groups; a reservation is durable when `Reservation.kept` returns. If the gateway is
-killed, the next one finds what was not settled, and settles it with what was reserved, as an estimate. So a
-call counts once: with the provider's own figures if it was over when the gateway ended, else as estimated.
+down in the store in groups; a reservation outlives this process when `Reservation.kept` returns. If the
+gateway is killed, the next one finds what was not settled, and settles it with what was reserved, as an
+estimate. So a call counts once: with the provider's own figures if it was over when the gateway ended, else
+as estimated.
 
 Guarantees: `reserve` is one plain `def`; `settle` never raises, and counts once however often it is called;
 what the store refuses is kept and tried again.
@@ -44,6 +45,10 @@ from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+NOTED_SECONDS: Final = 0.05
+"""How long what outlives this process already may wait for a group. A commit at the beginning of a call would
+compete with the call for the processor.
+"""
 RETRY_SECONDS: Final = 1.0
 """After the store refused."""
 KEEP_SECONDS: Final = 3600.0
@@ -120,6 +125,10 @@ class Ledger:
         self._keeps_days = keeps_days
         self.listener: Listener = Silent()
         self._next = EntryGroup()
+        self._planned: asyncio.Handle | None = None
+        """When it is sent."""
+        self._is_soon = False
+        """Whether that is with the next turn of the loop."""
         self._writing: set[asyncio.Task[None]] = set()
         self._releasing: set[asyncio.Task[None]] = set()
         self._is_refused = False
@@ -219,8 +228,11 @@ class Ledger:
         except BudgetReached as error:
             self.listener.reached(entry.session_key, error)
             raise
-        group = self.put(entry) if self.shared is None else None  # else it is agreed upon first
-        return CallReservation(self, call, entry, held, group)
+        if self.shared is not None:
+            return CallReservation(self, call, entry, held, None)  # it is agreed upon first
+        is_noted = self._store.note(entry)
+        group = self.put(entry, may_wait=is_noted)
+        return CallReservation(self, call, entry, held, None if is_noted else group)
 
     async def agree(self, reservation: CallReservation, shared: SharedBudgets) -> EntryGroup:
         """Asks for what all gateways may use, and puts the reservation down. Raises BudgetReached; then there
@@ -279,16 +291,28 @@ class Ledger:
 
     # -- writing ----------------------------------------------------------------------------------------
 
-    def put(self, entry: LedgerEntry) -> EntryGroup:
+    def put(self, entry: LedgerEntry, *, may_wait: bool = False) -> EntryGroup:
         """Takes an entry for the next group, which is it. What comes in one turn of the loop is one group,
-        and a group goes to the store at once, in front of what the session says after it.
+        and a group goes to the store at once, in front of what the session says after it, but for entries
+        that `may_wait`.
         """
-        if not self._next.entries and not self._is_refused:
-            asyncio.get_running_loop().call_soon(self._send)
+        if not self._is_refused:
+            self._plan(is_soon=not may_wait)
         self._next.entries.append(entry)
         return self._next
 
+    def _plan(self, *, is_soon: bool) -> None:
+        if self._planned is not None:
+            if self._is_soon or not is_soon:
+                return
+            self._planned.cancel()
+        loop, self._is_soon = asyncio.get_running_loop(), is_soon
+        self._planned = loop.call_soon(self._send) if is_soon else loop.call_later(NOTED_SECONDS, self._send)
+
     def _send(self) -> None:
+        if self._planned is not None:
+            self._planned.cancel()
+            self._planned = None
         group = self._next
         if group.entries:
             self._next = EntryGroup()
@@ -337,7 +361,9 @@ class CallReservation:
     def __init__(
         self, ledger: Ledger, call: ModelCall, entry: LedgerCall, held: HeldBack, group: EntryGroup | None
     ) -> None:
-        """`group`: the one it is written with; None: it is to be agreed upon first."""
+        """`group`: the one it is written with, which is waited for; None: nothing is, or it is to be agreed
+        upon first.
+        """
         self.call = call
         self.held = held
         self.began = ledger.monotonic()
@@ -349,8 +375,8 @@ class CallReservation:
         self._is_settled = False
 
     async def kept(self) -> None:
-        """Returns when the reservation is durable. Raises BudgetReached if others have used up what was
-        left.
+        """Returns when the reservation outlives this process. Raises BudgetReached if others have used up
+        what was left.
         """
         if self._group is None and (shared := self._ledger.shared) is not None and not self._is_settled:
             try:

@@ -62,9 +62,10 @@ class Reservation(Protocol):
     """What is held back for one call until it is settled."""
 
     async def kept(self) -> None:
-        """Returns when the reservation is durable; awaited before the call's first byte leaves, so that a
-        call that is cut by the gateway's own death counts as well. Raises BudgetReached if other gateways on
-        the same store have used up what was left; then there was no call, and settling it counts nothing.
+        """Returns when the reservation outlives this process; awaited before the call's first byte leaves, so
+        that a call that is cut by the gateway's own death counts as well. Raises BudgetReached if other
+        gateways on the same store have used up what was left; then there was no call, and settling it counts
+        nothing.
         """
 
     def settle(

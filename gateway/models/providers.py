@@ -1,4 +1,5 @@
-"""Providers: every call to a model, from the built-in agent and from commands, over one pooled client.
+"""Providers: every call to a model, from the built-in agent and from commands, over one client that keeps
+its connections.
 
 Guarantees:
 - a key goes to the configured address only: redirects are not followed, cookies are not kept, and no error,
@@ -15,7 +16,6 @@ import asyncio
 import contextlib
 import email.utils
 import hashlib
-import io
 import logging
 import random
 import secrets
@@ -28,7 +28,16 @@ import msgspec
 from msgspec import Struct
 
 from gateway.config.models import PROVIDER_TOOLS, ProviderConfig
+from gateway.egress.http_wire import AnswerCut, AnswerMissing, EndKind
 from gateway.egress.own_keys import CallKey, OwnKeys
+from gateway.egress.provider_http import (
+    ConnectFailed,
+    Destination,
+    ProviderAnswer,
+    ProviderHttp,
+    Unsendable,
+    destination_of,
+)
 from gateway.egress.routes import RouteAnswer
 from gateway.errors import OwnKeyMissing
 from gateway.models.breaker import Breaker
@@ -37,27 +46,15 @@ from gateway.models.dialects.usage import UsageReader
 from gateway.models.meter import ASSUMED_OUTPUT, CallUsage, Meter, ModelCall, Reservation
 from gateway.models.redaction import Redactor
 from gateway.principal import Account
-from gateway.telemetry.heavy import lazily, loaded
+from gateway.telemetry.heavy import lazily
 from gateway.telemetry.metrics import OTHER, Metrics
 
 if TYPE_CHECKING:
     import urllib.request as requests
-
-    import aiohttp
-    import yarl
-
-    from gateway.egress import interim
 else:
     requests = lazily("urllib.request")
-    aiohttp = lazily("aiohttp")
-    yarl = lazily("yarl")
-    interim = lazily("gateway.egress.interim")
 
-READ_BUFFER_BYTES: Final = 64 * 1024
-"""What waits in memory for a slow caller, twice at most; then the endpoint is left waiting by TCP."""
 REFUSAL_READ_BYTES: Final = 64 * 1024
-ONE_WRITE_BYTES: Final = 1024 * 1024
-"""A longer body is sent piece by piece, so that others have their turn."""
 BACKOFF_SECONDS: Final = 0.5
 """Before the first new try; doubled for each further one, with jitter: sessions must not return in step."""
 BACKOFF_LIMIT_SECONDS: Final = 8.0
@@ -73,6 +70,12 @@ UNSEEN_TOKENS_A_SECOND: Final = 20
 """Counted of such a call if nothing more is known: what slow models make. An agent that gave up each of its
 calls before the end would else use a provider without any budget.
 """
+_SENT: Final = {
+    "Accept": "text/event-stream, application/json",
+    "Accept-Encoding": "identity",  # compressors hold tokens back
+    "User-Agent": "agent-gateway",
+}
+_SENT_WITH_BODY: Final = {"Content-Type": "application/json"}
 _PASSED_HEADERS: Final = ("content-type", "request-id", "x-request-id", "retry-after", "retry-after-ms")
 _PASSED_PREFIXES: Final = ("anthropic-ratelimit-", "x-ratelimit-")
 _HEADER_CHARACTERS: Final = 1_024
@@ -161,15 +164,6 @@ class ModelProvider:
         self.asks_usage = True
         """False once it has refused `stream_options`."""
 
-    @property
-    def timeout(self) -> aiohttp.ClientTimeout:
-        """How long it may take to connect, and to say the next byte."""
-        return aiohttp.ClientTimeout(
-            total=None,
-            connect=self.config.connect_timeout_seconds,
-            sock_read=self.config.silence_timeout_seconds,
-        )
-
     def label(self, model: str) -> str:
         """The model in figures: one that is configured by name, or `other`."""
         return model if model in self.config.named_models else OTHER
@@ -178,46 +172,46 @@ class ModelProvider:
 class Upstream:
     """A provider's answer, read piece by piece."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
+    def __init__(self, answer: ProviderAnswer) -> None:
+        self._answer = answer
+        self.status = answer.status
 
     @property
     def retry_after(self) -> float | None:
         """How long the provider asks to wait, in seconds."""
-        return retry_after(self._response.headers.get("Retry-After"))
+        return retry_after(self._answer.header("retry-after"))
 
     @property
     def is_compressed(self) -> bool:
         """Whether it is, although it was asked not to be."""
-        return self._response.headers.get("Content-Encoding", "identity").strip().lower() != "identity"
+        return (self._answer.header("content-encoding") or "identity").strip().lower() != "identity"
 
     @property
     def is_events(self) -> bool:
         """Whether it is a stream of events."""
-        return self._response.content_type == "text/event-stream"
+        kind = self._answer.header("content-type") or ""
+        return kind.partition(";")[0].strip().lower() == "text/event-stream"
 
     @property
     def at_eof(self) -> bool:
         """Whether all of it was read."""
-        return self._response.content.at_eof()
+        return self._answer.is_over
 
     def headers(self, redactor: Redactor) -> tuple[tuple[str, str], ...]:
         """Those that are passed on."""
-        return tuple(_passed(self._response.headers.items(), redactor))
+        return tuple(_passed(self._answer.headers, redactor))
 
     async def read(self, seconds: float | None = None) -> bytes | Broken:
-        """What has come; b"" at the end of the body. Failures are returned, not raised: an aiohttp error as
-        the context of another would drag our headers along.
-        """
+        """What has come; b"" at the end of the body. Failures are returned, not raised."""
         try:
             if seconds is None:
-                return await self._response.content.readany()
+                return await self._answer.part()
             async with asyncio.timeout(seconds):
-                return await self._response.content.readany()
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            broken = _broken(error)
-        return broken
+                return await self._answer.part()
+        except AnswerCut as cut:
+            return _ended(cut.kind)
+        except TimeoutError:
+            return Broken("silent")
 
     async def refusal(self) -> bytes:
         """The body of an answer that is not 200, as far as it is read."""
@@ -231,7 +225,7 @@ class Upstream:
 
     def close(self) -> None:
         """Ends the connection, unless all was read: then it can be used again."""
-        self._response.close()
+        self._answer.close()
 
 
 class Providers:
@@ -252,7 +246,7 @@ class Providers:
         self.sleep = sleep
         self._metrics = metrics
         self._monotonic = monotonic
-        self._client: aiohttp.ClientSession | None = None
+        self._http = ProviderHttp()
         self._proxies: dict[str, str] | None = None
         self._is_closed = False
         self._breakers: OrderedDict[tuple[str, bytes, str], Breaker] = OrderedDict()
@@ -277,8 +271,7 @@ class Providers:
     async def close(self) -> None:
         """Closes every connection; further calls fail."""
         self._is_closed = True
-        if self._client is not None:
-            await self._client.close()
+        self._http.close()
 
     # -- one try ----------------------------------------------------------------------------------------
 
@@ -288,53 +281,34 @@ class Providers:
         """One request. Failures are returned, as `Upstream.read` says why."""
         if self._is_closed:
             return Broken("closed")
-        sent = {
-            "Accept": "text/event-stream, application/json",
-            "Accept-Encoding": "identity",  # compressors hold tokens back
-            "User-Agent": "agent-gateway",
-            **({"Content-Type": "application/json"} if body is not None else {}),
-            **headers,
-        }
-        await loaded("gateway.egress.interim")
+        sent = {**_SENT, **_SENT_WITH_BODY, **headers} if body is not None else {**_SENT, **headers}
         try:
-            address = yarl.URL(url, encoded=True)
-            response = await self._session().request(
-                "GET" if body is None else "POST",
-                address,
-                data=io.BytesIO(body) if body is not None and len(body) > ONE_WRITE_BYTES else body,
-                headers=sent,
-                allow_redirects=False,
-                timeout=provider.timeout,
-                proxy=self._proxy(address),
+            place = destination_of(url)
+            answer = await self._http.ask(
+                place,
+                sent,
+                body,
+                connect_seconds=provider.config.connect_timeout_seconds,
+                silence_seconds=provider.config.silence_timeout_seconds,
+                proxy=self._proxy(place),
             )
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            broken = _broken(error)
-        else:
-            return Upstream(response)
-        return broken
+        except Unsendable as error:
+            return _broken("bad_address", error)
+        except ConnectFailed as error:
+            return _broken("connect_timeout" if error.is_late else "refused", error)
+        except AnswerMissing as error:
+            return _ended(error.kind, is_before=True)
+        return Upstream(answer)
 
-    def _session(self) -> aiohttp.ClientSession:
-        if self._client is None:
-            self._client = aiohttp.ClientSession(
-                connector=interim.bounded(aiohttp.TCPConnector(limit=0)),  # workers are what is limited
-                cookie_jar=aiohttp.DummyCookieJar(),
-                read_bufsize=READ_BUFFER_BYTES,
-                auto_decompress=False,
-            )
-        return self._client
-
-    def _proxy(self, url: yarl.URL) -> str | None:
+    def _proxy(self, place: Destination) -> str | None:
         """The proxy of the environment for this address. That is read at the first call, all of it: it takes
         longer than most of a call.
-
-        Not aiohttp's `trust_env`: that reads ~/.netrc too, whose credentials clash with ours, in a thread a
-        call.
         """
         if self._proxies is None:
             self._proxies = requests.getproxies()
-        if not self._proxies or requests.proxy_bypass(url.host or ""):
+        if not self._proxies or requests.proxy_bypass(place.host):
             return None
-        return self._proxies.get(url.scheme)
+        return self._proxies.get(place.scheme)
 
     # -- breakers ---------------------------------------------------------------------------------------
 
@@ -563,9 +537,11 @@ class Providers:
         redactor = Redactor(key.value)
         out.start(upstream.status, upstream.headers(redactor))
         while chunk:
-            metering.reader.feed(chunk)
-            if sent := redactor.feed(chunk):
-                await out.write(sent)
+            try:
+                if sent := redactor.feed(chunk):
+                    await out.write(sent)
+            finally:
+                metering.reader.feed(chunk)  # afterwards: the caller need not wait for it
             chunk = await upstream.read()
             if isinstance(chunk, Broken):
                 self.note_failure(provider, key, call.asked.model, chunk.words)
@@ -718,22 +694,17 @@ def _passed(items: Iterable[tuple[str, str]], redactor: Redactor) -> Iterator[tu
             yield lower, redactor.whole(value.encode()).decode("ascii", "ignore")
 
 
-def _broken(error: Exception) -> Broken:
-    """What an error of the connection means. Only its kind is logged: its words may quote our headers."""
-    log.info("model endpoint: %s", getattr(error, "os_error", None) or type(error).__name__)
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            return Broken("connect_timeout")
-        case TimeoutError():
-            return Broken("silent")
-        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
-            return Broken("refused")
-        case aiohttp.ClientResponseError():
-            return Broken("no_http")
-        case aiohttp.NonHttpUrlClientError() | ValueError():
-            return Broken("bad_address")
-        case _:
-            return Broken("cut")
+def _broken(kind: BrokenKind, error: Exception) -> Broken:
+    log.info("model endpoint: %s", error)
+    return Broken(kind)
+
+
+def _ended(kind: EndKind, *, is_before: bool = False) -> Broken:
+    """What the end of a connection means, before an answer or within one."""
+    log.info("model endpoint: the connection has ended (%s)", kind)
+    if kind == "silent":
+        return Broken("silent")
+    return Broken("no_http" if kind == "malformed" and is_before else "cut")
 
 
 def retry_after(value: str | None) -> float | None:

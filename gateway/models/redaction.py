@@ -28,9 +28,7 @@ class Redactor:
     def __init__(self, key: str) -> None:
         """A key of fewer than eight characters is no secret, and may be a word."""
         self._start = key[:START_CHARACTERS].encode() if len(key) >= START_CHARACTERS else b""
-        rest = _rest_of(key)
-        self._pattern = re.compile(re.escape(self._start) + rest) if self._start else None
-        self._rest = re.compile(rest)
+        self._pattern, self._rest = _patterns(key)
         self._held = b""
         self._is_inside = False
 
@@ -72,7 +70,10 @@ class Redactor:
 
 
 @functools.lru_cache(maxsize=64)
-def _rest_of(key: str) -> bytes:
-    """What a key goes on with, as a pattern."""
+def _patterns(key: str) -> tuple[re.Pattern[bytes] | None, re.Pattern[bytes]]:
+    """Finds a key, if it is a secret, and what it goes on with."""
     own = b"".join(re.escape(sign.encode()) for sign in sorted(set(key)) if sign not in _ENDS)
-    return rb"(?:[\w.~+/=\-" + own + rb"]|" + _ESCAPE + rb")*+"
+    rest = rb"(?:[\w.~+/=\-" + own + rb"]|" + _ESCAPE + rb")*+"
+    start = re.escape(key[:START_CHARACTERS].encode())
+    whole = re.compile(start + rest) if len(key) >= START_CHARACTERS else None
+    return whole, re.compile(rest)

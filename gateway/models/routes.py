@@ -70,16 +70,13 @@ class ModelRoutes:
         if not taking:
             await _refuse_path(answer, tongues[0], request, headers)
             return
-        answering = self._answer(answer, taking, access, below, query, headers, request.body)
-        call = asyncio.create_task(answering, name=f"model route {access.provider}")
-        access.begin(call)
+        call = access.begin()
         try:
-            await call
+            await self._answer(answer, taking, access, below, query, headers, request.body)
         except asyncio.CancelledError:
-            outer = asyncio.current_task()
-            if outer is not None and outer.cancelling():
-                raise
-            raise ConnectionAbortedError("The call was ended with its turn.") from None
+            if call.is_its_end():
+                raise ConnectionAbortedError("The call was ended with its turn.") from None
+            raise
         finally:
             access.done(call)
 

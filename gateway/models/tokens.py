@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, cast
 
 from gateway.principal import Account
 
@@ -39,16 +39,18 @@ class ModelAccess:
         self.provider = provider
         self.has_door = has_door
         self.notice = notice
-        self._calls: set[asyncio.Task[None]] = set()
+        self._calls: set[CallInFlight] = set()
         self._is_ended = False
 
-    def begin(self, call: asyncio.Task[None]) -> None:
-        """Notes a call, which is cut at once if the worker has ended."""
+    def begin(self) -> CallInFlight:
+        """Notes the call that the current task makes. Raises CancelledError in it if the worker has ended."""
+        call = CallInFlight()
         self._calls.add(call)
         if self._is_ended:
-            call.cancel()
+            call.cut()
+        return call
 
-    def done(self, call: asyncio.Task[None]) -> None:
+    def done(self, call: CallInFlight) -> None:
         """The call is over."""
         self._calls.discard(call)
 
@@ -62,10 +64,28 @@ class ModelAccess:
         self._is_ended = True
         self._cut(tuple(self._calls))
 
-    def _cut(self, calls: tuple[asyncio.Task[None], ...]) -> None:
+    def _cut(self, calls: tuple[CallInFlight, ...]) -> None:
         for call in calls:
             if call in self._calls:
-                call.cancel()
+                call.cut()
+
+
+class CallInFlight:
+    """A call that the task which made this makes; the task itself goes on when the call is cut."""
+
+    def __init__(self) -> None:
+        self._task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._is_cut = False
+
+    def cut(self) -> None:
+        """Cancels the call, once."""
+        if not self._is_cut:
+            self._is_cut = True
+            self._task.cancel()
+
+    def is_its_end(self) -> bool:
+        """Whether a CancelledError means the call alone, which takes it back; else it is the task's."""
+        return self._is_cut and self._task.uncancel() == 0
 
 
 class ModelTokens:

@@ -18,6 +18,7 @@ import bisect
 import contextlib
 import functools
 import logging
+from array import array
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final
@@ -53,10 +54,10 @@ SHARED_SECONDS: Final = 1.0
 """What one reader was given of a log is kept so long for others at the same place, and what was read ahead
 for the reader itself.
 """
-TAILS_BYTES: Final = 2 * 1024 * 1024
+TAILS_BYTES: Final = 1024 * 1024
 """Of events in memory, over all logs; small objects, of which a few that live on hold all that was freed."""
-TAIL_BYTES: Final = 64 * 1024
-OPEN_BYTES: Final = 2 * 1024 * 1024
+TAIL_BYTES: Final = 32 * 1024
+OPEN_BYTES: Final = 1024 * 1024
 """Of events that are not on disk, over all logs; past it, who has more than `TAIL_BYTES` of them waits for
 the disk. Twenty agents that flood had 3 MiB of them in 6 MiB of small objects when one commit was slow.
 """
@@ -201,7 +202,7 @@ class EventLog(Sink):
         self._tally = tally or Tally()
         self._may_work = may_work
         self._tail: list[Event] = []
-        self._seqs: list[int] = []
+        self._seqs = array("Q")
         self._tail_bytes = 0
         self._head = 0
         self._reserved = 0
@@ -588,7 +589,7 @@ class EventLog(Sink):
         """These events never were: who waits for one of them hears why."""
         self._held = deque(entry for entry in self._held if entry.seq not in seqs)
         self._tail = [event for event in self._tail if event.seq not in seqs]
-        self._seqs = [event.seq for event in self._tail]
+        self._seqs = array("Q", [event.seq for event in self._tail])
         self._grow(sum(event.size_bytes for event in self._tail) - self._tail_bytes)
         for seq, future in self._commits:
             if seq in seqs and not future.done():

@@ -139,6 +139,11 @@ class LedgerStore(Protocol):
         not change by being reserved, one that is settled not by being settled: a repetition counts once.
         """
 
+    def note(self, call: LedgerCall) -> bool:
+        """Keeps a reservation at once, until it is put down: it is then in flight for the next process, if
+        this one is killed. False if it cannot: what is reserved outlives the process once it is put down.
+        """
+
     async def in_flight(self) -> Sequence[LedgerCall]:
         """Calls that are reserved and not settled, oldest first."""
 

@@ -1,14 +1,14 @@
 """Libraries that take long to import and much memory, each imported when something of it is first used.
 
-A gateway that calls no provider, signs nobody in and reads no worker's TLS never loads what only these need:
-it starts in half the time. A module that uses such a library says so at its top:
+A gateway that calls no MCP server, signs nobody in and reads no worker's TLS never loads what only these
+need: it starts in half the time. A module that uses such a library says so at its top:
 
 if TYPE_CHECKING:
     import aiohttp
 else:
     aiohttp = lazily("aiohttp")
 
-They are aiohttp and yarl (calls to providers, issuers, MCP servers, servers in workers), PyJWT (tokens),
+They are aiohttp and yarl (calls to issuers, MCP servers, servers in workers), PyJWT (tokens),
 cryptography (certificates for workers, keys of people) and argon2 (passwords of staff). A test holds
 the list.
 """

@@ -70,6 +70,8 @@ class Cable:
         self._port = port
         self._ends: set[asyncio.StreamWriter] = set()
         self._is_cut = False
+        self._passes = asyncio.Event()
+        self._passes.set()
         self.url = ""
 
     @classmethod
@@ -89,8 +91,13 @@ class Cable:
         for end in self._ends:
             end.transport.abort()
 
+    def swallow(self) -> None:
+        """Nothing arrives any more until it is mended, and nobody is told."""
+        self._passes.clear()
+
     def mend(self) -> None:
         self._is_cut = False
+        self._passes.set()
 
     async def _carry(self, near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         if self._is_cut:
@@ -98,15 +105,15 @@ class Cable:
         far_reader, far = await asyncio.open_connection("127.0.0.1", self._port)
         self._ends |= {near, far}
         with contextlib.suppress(OSError):
-            await asyncio.gather(_pass_on(near_reader, far), _pass_on(far_reader, near))
+            await asyncio.gather(self._pass_on(near_reader, far), self._pass_on(far_reader, near))
         self._ends -= {near, far}
 
-
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            await self._passes.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
 
 
 async def test_a_tab_that_slept_and_a_network_that_was_away_lose_nothing(

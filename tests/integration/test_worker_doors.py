@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from gateway.config.tables import WorkersConfig
-from gateway.egress.names import answer
+from gateway.egress.names import NameServer
 from gateway.egress.routes import RouteAnswer, RouteHandler, RouteRequest
 from gateway.workers import walls
 from gateway.workers.spawner import StartFailed
@@ -406,15 +406,16 @@ async def test_a_flood_is_served_at_the_share_of_its_worker(
 ) -> None:
     """As if each cost 10 ms: of a second, a fifth is the worker's, and a quarter of a second is a burst."""
     served = 0
+    reply_to = NameServer._reply_to
 
     def count(*arguments: Any) -> Any:
         nonlocal served
         served += 1
-        return answer(*arguments) if flood == "names" else None
+        return reply_to(*arguments) if flood == "names" else None
 
     monkeypatch.setattr("gateway.egress.door.CONNECTION_SECONDS", 0.01)
     monkeypatch.setattr("gateway.egress.names.NAME_SECONDS", 0.01)
-    monkeypatch.setattr("gateway.egress.names.answer", count)
+    monkeypatch.setattr(NameServer, "_reply_to", lambda *arguments: count(*arguments))
     program = FLOOD.replace("DO", FLOODS[flood])
     async with yard("strict") as here:
         async with await spawn(here, PYTHON, "-S", "-c", program) as inmate:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import socket
 import ssl
 import struct
 
 import pytest
 
 from gateway.egress.hello import HELLO_BYTES, NotTls, server_name
-from gateway.egress.names import Names, answer
+from gateway.egress.names import Names, NameServer, answer
+from gateway.egress.pace import LoopShare
+from tests.patience import soon
 
 
 def question(*labels: bytes, kind: int = 1, of_class: int = 1, flags: int = 0x0100, count: int = 1) -> bytes:
@@ -84,6 +88,44 @@ def test_no_packet_raises() -> None:
                 packet[chance.randrange(len(packet))] = chance.randrange(256)
         reply = answer(bytes(packet[: chance.randrange(60)]), names)
         assert reply is None or len(reply) <= len(packet) + 16, "no amplifier"
+
+
+@pytest.mark.parametrize("kept", [0, 2, 100])
+async def test_who_asks_again_gets_the_same_answer_by_the_number_of_the_question(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.egress.names._REPLIES", kept)
+    full: list[str] = []
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as door,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asker,
+    ):
+        door.bind(("127.0.0.1", 0))
+        door.setblocking(False)
+        asker.setblocking(False)
+        asker.connect(door.getsockname())
+        names = Names(limit=3)
+        share = LoopShare()
+        server = NameServer(door, names, share=share, on_full=lambda: full.append(names.refused))
+        server.open()
+
+        async def ask(packet: bytes, number: int) -> bytes:
+            asker.send(struct.pack("!H", number) + packet[2:])
+            return await soon(asyncio.get_running_loop().sock_recv(asker, 512), 10)
+
+        for number in range(1, 4):
+            for name in range(5):
+                reply = await ask(question(b"n%d" % name, b"test"), number)
+                assert reply[:2] == struct.pack("!H", number)
+                assert (code(reply), address(reply) if name < 3 else "") == (
+                    (0, f"198.18.0.{name + 1}") if name < 3 else (2, "")
+                )
+            assert code(await ask(question(b"n0", b"test", count=2), number)) == 1
+            assert (await ask(question(b"n0", b"test", kind=28), number))[6:8] == b"\0\0"
+        assert full == ["n3.test"]
+        assert len(server._replies) == min(kept, 4)
+        server.close()
+        share.close()
 
 
 # -- TLS --------------------------------------------------------------------------------------------------

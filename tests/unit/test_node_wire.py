@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from gateway.egress.http_wire import HEAD_BYTES, READ_AHEAD_BYTES, AnswerCut
 from gateway.egress.node_http import NodeAnswer, NodeHttp
-from gateway.egress.node_wire import HEAD_BYTES, READ_AHEAD_BYTES, AnswerCut, NodeSilent, NodeUnreachable
+from gateway.egress.node_wire import NodeSilent, NodeUnreachable
 from tests.patience import soon
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

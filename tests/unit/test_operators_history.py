@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import sys
 from typing import Any
 
 import msgspec
@@ -241,3 +242,23 @@ def test_the_last_lines_of_the_log_are_found_by_words_and_level() -> None:
     assert [line.number for line in (*page.lines, *following.lines)] == list(
         range(page.lines[0].number, page.lines[0].number - 6, -1)
     )
+
+
+def test_no_line_of_the_log_is_an_object_of_its_own() -> None:
+    """One would hold the memory that was freed around it."""
+    recent, logger = RecentLog(), logging.getLogger("tests.recent")
+    logger.setLevel("INFO")
+    with recent.listening():
+        logger.info("the first")
+        before = sys.getallocatedblocks()
+        for number in range(1_000):
+            logger.info("line %d of a session %s", number, "x" * 30)
+        assert sys.getallocatedblocks() - before < 500
+
+
+def test_half_a_character_in_the_log_is_shown_as_none() -> None:
+    recent, logger = RecentLog(), logging.getLogger("tests.recent")
+    with recent.listening():
+        logger.error("half \ud83d and é")
+    [line] = recent.found("", level="error", before=None, limit=10).lines
+    assert line.message == "half ? and é"

@@ -22,18 +22,30 @@ export function memoryStorage(): KeyValue {
   };
 }
 
+/** Of each value that is written: whether it lasts, or is kept until the reload. */
+type Lasting = (name: string, isLasting: boolean) => void;
+
 /** localStorage if the browser allows it, else memory; what does not fit into it is kept until the reload. */
-export function lastingStorage(): KeyValue {
+export function lastingStorage(told?: Lasting): KeyValue {
+  let real: KeyValue | undefined;
   try {
-    const real = (globalThis as { localStorage?: KeyValue }).localStorage;
-    return real === undefined ? memoryStorage() : spilling(real);
+    real = (globalThis as { localStorage?: KeyValue }).localStorage;
   } catch {
-    return memoryStorage(); // the browser forbids it
+    // the browser forbids it
   }
+  return spilling(real ?? FULL, told);
 }
 
+/** Takes nothing. */
+const FULL: KeyValue = {
+  ...memoryStorage(),
+  setItem() {
+    throw new Error("There is no storage.");
+  },
+};
+
 /** Storage whose writes never fail: what the real one does not take is remembered. */
-export function spilling(real: KeyValue): KeyValue {
+export function spilling(real: KeyValue, told: Lasting = () => undefined): KeyValue {
   const spilled = memoryStorage();
   return {
     getItem: (key) => spilled.getItem(key) ?? real.getItem(key),
@@ -41,8 +53,10 @@ export function spilling(real: KeyValue): KeyValue {
       try {
         real.setItem(key, value);
         spilled.removeItem(key);
+        told(key, true);
       } catch {
         spilled.setItem(key, value);
+        told(key, false);
       }
     },
     removeItem(key) {

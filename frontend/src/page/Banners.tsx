@@ -2,9 +2,11 @@ import { useEffect, useState } from "preact/hooks";
 import { type ApiError, type Conversation, TOO_LATE, wordsOf } from "../core/index.ts";
 import { Icon } from "./icons.tsx";
 import { lazily } from "./lazy.tsx";
-import { isOnlyOperator, OPERATIONS } from "./address.ts";
 import { useConversation, useIdentity, useIsOffline } from "./page.ts";
-import { language, t } from "./preferences.ts";
+import { isForgetful, language, t } from "./preferences.ts";
+
+const Forgetful = lazily(() => import("./Troubles.tsx").then((loaded) => loaded.Forgetful));
+const Refused = lazily(() => import("./Troubles.tsx").then((loaded) => loaded.Refused));
 
 /** A shorter interruption is not shown. */
 const PATIENCE_MS = 1200;
@@ -13,6 +15,7 @@ export function Banners() {
   return (
     <>
       <ConnectionBanner />
+      {isForgetful.value && <Forgetful />}
       <OfflineLine />
       <ErrorLine />
     </>
@@ -59,30 +62,6 @@ function words(conversation: Conversation): string {
   if (!navigator.onLine) return t("offline");
   const isDrained = conversation.chat.state === "closed" && conversation.chat.state_reason === "drained";
   return t(isDrained ? "closedDrained" : "reconnecting");
-}
-
-function Refused({ status }: { status: number }) {
-  const conversation = useConversation();
-  const { me } = useIdentity();
-  if (isOnlyOperator(me)) {
-    return (
-      <div class="banner" role="status" data-testid="connection-banner">
-        <span>{t("onlyOperator")}</span>
-        <a class="link" data-testid="to-operations" href={OPERATIONS}>
-          {t("operations")}
-        </a>
-      </div>
-    );
-  }
-  return (
-    <div class="banner banner-error" role="alert" data-testid="connection-banner">
-      <Icon name="warn" />
-      <span>{t("refused", { status })}</span>
-      <button type="button" class="link" onClick={() => conversation.start()}>
-        {t("retryNow")}
-      </button>
-    </div>
-  );
 }
 
 const Code = lazily(() => import("./Code.tsx").then((loaded) => loaded.Code));

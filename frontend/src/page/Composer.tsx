@@ -37,6 +37,12 @@ export function Composer() {
     // Behind the frame: a browser lays the page out before it gives the focus to anything.
     return slices.later(0, () => field.current?.focus());
   }, [sessionId, store.returned]);
+  // In another tab this draft was sent, or its conversation deleted: what is written here stays written.
+  useEffect(() => {
+    const keep = (): void => page.keepDraft(sessionId, field.current?.value ?? "");
+    window.addEventListener("storage", keep);
+    return () => window.removeEventListener("storage", keep);
+  }, [sessionId]);
   useLayoutEffect(() => grow(field.current), [text]);
 
   const known = page.identity.mayCommand ? chat.commands : [];

@@ -1,5 +1,6 @@
 /** Hosts that the agent was refused, and questions about hosts that no list names. */
 
+import "./permission.css";
 import { useState } from "preact/hooks";
 import { type EgressAnswered, type EgressAskedItem, type EgressDeniedItem, isKey } from "../core/index.ts";
 import { toComposer, useAsking } from "./asking.ts";

@@ -1,7 +1,10 @@
 import { Component, type ComponentChildren } from "preact";
 import type { Item } from "../core/index.ts";
+import { clipped } from "../core/pieces.ts";
 import { jsonText } from "./json.ts";
 import { Later, PlainText } from "./Pieces.tsx";
+import { slices } from "./slices.ts";
+import { isBrief } from "./stretches.ts";
 
 /** A thing of a conversation weighs this much beside its text. */
 const ITEM_WEIGHT = 300;
@@ -36,13 +39,32 @@ export class Guard extends Component<GuardProps, { hasFailed: boolean }> {
   }
 
   override render({ item, rank, children }: GuardProps): ComponentChildren {
-    if (!this.state.hasFailed) return <Later weight={ITEM_WEIGHT} rank={rank}>{children}</Later>;
+    if (!this.state.hasFailed) {
+      return (
+        <Later weight={ITEM_WEIGHT} rank={rank} meanwhile={slices.isHurried && <Meanwhile item={item} />}>
+          {children}
+        </Later>
+      );
+    }
     return (
       <div class="plain" dir="auto" data-testid="shown-plain">
         <PlainText text={plainOf(item)} />
       </div>
     );
   }
+}
+
+/** Words of it at once, about as tall as it will be. */
+function Meanwhile({ item }: { item: Item }) {
+  if (item.kind === "tool_call") return <p class="tool-title meanwhile">{clipped(item.title ?? "")}</p>;
+  if (item.kind !== "message" || !isBrief(item)) return null;
+  return (
+    <div class={`message meanwhile ${item.sender}`}>
+      <div class={item.sender === "user" ? "bubble" : "md-plain"} dir="auto">
+        {item.text}
+      </div>
+    </div>
+  );
 }
 
 function plainOf(item: Item): string {

@@ -1,5 +1,6 @@
 /** A permission that waits: what is asked for, what each answer comes to, and the answers. */
 
+import "./permission.css";
 import { useState } from "preact/hooks";
 import type { Identity, PermissionItem, ToolCallItem } from "../core/index.ts";
 import { AnswerIcon, AnswerText } from "./Answer.tsx";

@@ -12,14 +12,16 @@ interface LaterProps {
   weight: number;
   /** 0: at once. Absent: as soon as there is time. Others wait until those of a lower rank are drawn. */
   rank?: number | undefined;
+  /** What is shown until then. */
+  meanwhile?: ComponentChildren;
   children: ComponentChildren;
 }
 
 /** Draws its children once so many characters are admitted. */
-export function Later({ weight, rank, children }: LaterProps) {
+export function Later({ weight, rank, meanwhile = null, children }: LaterProps) {
   const [isIn, setIn] = useState(() => rank === 0 || (rank === undefined && slices.admits(weight)));
   useEffect(() => (isIn ? undefined : slices.later(weight, () => setIn(true), rank)), []);
-  return isIn || isOnPaper.value ? <>{children}</> : null;
+  return isIn || isOnPaper.value ? <>{children}</> : <>{meanwhile}</>;
 }
 
 /** A text as it is, of any length; a short one is nothing but its text. */

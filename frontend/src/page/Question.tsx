@@ -3,6 +3,7 @@
  * text; the address is opened by the person alone, and its host is shown beside it.
  */
 
+import "./permission.css";
 import "./question.css";
 import { useState } from "preact/hooks";
 import type { QuestionField, QuestionItem } from "../core/index.ts";

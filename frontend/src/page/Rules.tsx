@@ -1,5 +1,6 @@
 /** Permission rules: what one says, and those of a session, which can be revoked. */
 
+import "./permission.css";
 import { useEffect, useState } from "preact/hooks";
 import type { NamedRule, PermissionRule } from "../core/index.ts";
 import { plainly, quoted } from "./asked.ts";

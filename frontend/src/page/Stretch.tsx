@@ -10,7 +10,7 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Item } from "../core/index.ts";
 import { canWatch, isInUse, whenNear } from "./nearness.ts";
 import { slices } from "./slices.ts";
-import { estimated } from "./stretches.ts";
+import { estimated, isBrief } from "./stretches.ts";
 
 /** How far out of sight a stretch is drawn already. */
 const NEAR_PX = 1_500;
@@ -36,10 +36,12 @@ export function Stretch({ items, scroller, isHeld, draw, shown }: StretchProps) 
   useEffect(() => {
     const element = box.current;
     if (!element || !scroller.current || !canWatch) return undefined;
-    return whenNear(element, scroller.current, NEAR_PX, (isIn, tall) => {
+    return whenNear(element, scroller.current, NEAR_PX, (isIn, tall, isSeen) => {
       if (!isIn && isInUse(element)) return;
       if (!isIn) height.current = tall;
       setNear(isIn);
+      // All of it is there at once, of what is not admitted the plain text.
+      if (isSeen && items.every(isBrief)) setSettled(true);
     });
   }, []);
   // What is in it is drawn slice by slice; until the last of it came, it keeps its height.

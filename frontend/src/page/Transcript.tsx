@@ -77,10 +77,7 @@ export function Transcript() {
     // is a way up that the browser makes, because what is above is drawn and is less tall than was thought.
     const isByReader = box.scrollHeight === lastHeight.current || performance.now() - readerAt.current < READER_MS;
     const isUp = box.scrollTop < lastTop.current - 1 && isByReader;
-    if (Math.abs(box.scrollTop - lastTop.current) > box.clientHeight) {
-      slices.hurry();
-      seeNow(box);
-    }
+    if (Math.abs(box.scrollTop - lastTop.current) > box.clientHeight / 2) slices.hurry(() => seeNow(box));
     lastTop.current = box.scrollTop;
     lastHeight.current = box.scrollHeight;
     const isNearEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;

@@ -1,3 +1,4 @@
+import "./permission.css";
 import { useState } from "preact/hooks";
 import { Icon } from "./icons.tsx";
 import { jsonText } from "./json.ts";

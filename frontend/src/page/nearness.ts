@@ -1,6 +1,7 @@
 /** Who is near what the reader sees: one observer for each scroller and distance. */
 
-type Call = (isNear: boolean, height: number) => void;
+/** `isSeen`: it is in sight at once, and drawn before the next frame. */
+type Call = (isNear: boolean, height: number, isSeen?: boolean) => void;
 
 interface Watch {
   observer: IntersectionObserver;
@@ -10,7 +11,7 @@ interface Watch {
 export const canWatch = typeof IntersectionObserver !== "undefined";
 
 /** Of the height of what is seen. */
-const LOOKED_AT = [0.25, 0.75];
+const LOOKED_AT = [0.01, 0.25, 0.5, 0.75, 0.99];
 
 const watches = new WeakMap<Element, Map<number, Watch>>();
 
@@ -36,14 +37,21 @@ export function whenNear(element: Element, scroller: Element, pixels: number, ca
   };
 }
 
-/** Calls for what the reader sees now, before the next frame: a browser tells of it only behind that. */
-export function seeNow(scroller: Element): void {
+/**
+ * Calls for what the reader sees now and is not drawn yet, before the next frame: a browser tells of it only behind that.
+ * False if there is nothing.
+ */
+export function seeNow(scroller: Element): boolean {
   const box = scroller.getBoundingClientRect();
+  const seen = new Set<Element>();
   for (const part of LOOKED_AT) {
     let at = document.elementFromPoint(box.left + box.width / 2, box.top + box.height * part);
     for (; at !== null && at !== scroller; at = at.parentElement)
-      for (const { calls } of watches.get(scroller)?.values() ?? []) calls.get(at)?.(true, at.clientHeight);
+      if (at.matches('[data-drawn="false"]')) seen.add(at);
   }
+  for (const one of seen)
+    for (const { calls } of watches.get(scroller)?.values() ?? []) calls.get(one)?.(true, one.clientHeight, true);
+  return seen.size > 0;
 }
 
 /** True if the reader writes in it, has selected something of it, or has opened a dialog of it. */

@@ -245,6 +245,12 @@ export class Page {
     return this.conversation.value.send(text, attachments);
   }
 
+  /** Keeps a draft that another tab removed, unless somebody else is here by now. */
+  keepDraft(sessionId: string, text: string): void {
+    const isOwn = this.#owner !== null && storage.getItem(OWNER_KEY) === this.#owner;
+    if (text && isOwn && !this.store.draft(sessionId)) this.store.setDraft(sessionId, text);
+  }
+
   /** The files of a session's draft. */
   draftFiles(sessionId: string): DraftFiles {
     let files = this.#files.get(sessionId);
@@ -381,8 +387,10 @@ export class Page {
   /** The list shows state and title, so it is read again when those moved here, or the session is new to it. */
   #refreshIfMoved(): void {
     if (!this.store.hasLoaded) return; // it is being read for the first time
-    const { chat } = this.conversation.value;
-    const seen = chat.seq === 0 ? "" : `${chat.state} ${chat.title ?? ""} ${chat.ended?.reason ?? ""}`;
+    const { chat, status } = this.conversation.value;
+    // That it ends is told before it is gone from the list; by the end of the stream it is.
+    const ended = chat.ended && `${chat.ended.reason} ${status}`;
+    const seen = chat.seq === 0 ? "" : `${chat.state} ${chat.title ?? ""} ${ended}`;
     const isNews = seen !== "" && seen !== this.#lastSeen;
     const hasMoved = this.#lastSeen !== "" || this.store.current === undefined;
     if (isNews && hasMoved && this.#isInside) void this.store.refresh();

@@ -21,8 +21,14 @@ export const TEXT_SIZES = ["small", "normal", "large", "largest"] as const;
 /** `enter` sends; or it begins a new line, and sends with Ctrl or Cmd. */
 export const ENTERS = ["send", "line"] as const;
 
+/** True if what somebody wrote and has not sent lasts no longer than this page. */
+export const isForgetful = signal(false);
+const WRITTEN = /^agw\.(draft|files|outbox)\./;
+
 /** localStorage if the browser allows it, else memory. */
-export const storage: KeyValue = lastingStorage();
+export const storage: KeyValue = lastingStorage((name, isLasting) => {
+  if (WRITTEN.test(name)) isForgetful.value = !isLasting;
+});
 
 const LANGUAGE_KEY = "agw.language";
 

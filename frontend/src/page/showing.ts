@@ -2,6 +2,7 @@
 
 import { patternOf, placesIn } from "../core/index.ts";
 import { type Revealed, revealed } from "./reveal.ts";
+import { slices } from "./slices.ts";
 
 /** What is around the place is drawn while it is scrolled to, so it is scrolled to again until it stays. */
 const FRAMES_MOST = 90;
@@ -22,7 +23,10 @@ export function itemOf({ kind, id }: { kind: string; id: string }): HTMLElement 
 
 /** Shows a place; of `words`, if there are any, the range that was found. Null if it did not come into sight. */
 export async function show(place: Revealed, text: string, words: string): Promise<Range | null> {
-  revealed.value = place;
+  slices.hurry(() => {
+    revealed.value = place;
+    return false;
+  });
   let still = 0;
   let found: Range | null = null;
   for (let count = 0; count < FRAMES_MOST && still < FRAMES_STILL; count += 1) {
@@ -37,7 +41,8 @@ export async function show(place: Revealed, text: string, words: string): Promis
     const wanted = frameOf.top + Math.min(frameOf.height / 3, Math.max(16, (frameOf.height - at.height) / 2));
     const before = box.scrollTop;
     if (Math.abs(at.top - wanted) > STILL_PX) box.scrollTop += at.top - wanted;
-    still = Math.abs(box.scrollTop - before) <= STILL_PX ? still + 1 : 0;
+    const isThere = Math.abs(box.scrollTop - before) <= STILL_PX && !element.querySelector(".meanwhile");
+    still = isThere ? still + 1 : 0;
   }
   return found;
 }

@@ -11,6 +11,8 @@
 export const MOST_WEIGHT = 16_000;
 export const LEAST_MS = 8;
 export const MOST_MS = 40;
+/** What is drawn may be less tall than was thought, and then more is in sight. */
+const ROUNDS = 4;
 /** Behind everything that is drawn. */
 export const LAST = Number.POSITIVE_INFINITY;
 
@@ -29,6 +31,8 @@ interface Waiting {
 }
 
 export class Slices {
+  /** True while what is drawn is before the reader in the next frame: what is not admitted is shown as plain text. */
+  isHurried = false;
   readonly #clock: FrameClock;
   #queue: Waiting[] = [];
   #spent = 0;
@@ -52,9 +56,17 @@ export class Slices {
     return true;
   }
 
-  /** Admits more before the next frame: the reader is somewhere else at once, where nothing is drawn. */
-  hurry(): void {
-    this.#most = MOST_MS;
+  /**
+   * The reader is somewhere else at once, where nothing is drawn. `look` says whether it found something that has to be
+   * drawn there before the next frame; it looks again once that is on the page, ROUNDS times at most.
+   */
+  hurry(look: () => boolean, rounds = ROUNDS): void {
+    this.isHurried = true;
+    const isMore = look() && rounds > 1;
+    this.#clock.afterChange(() => {
+      this.isHurried = false;
+      if (isMore) this.hurry(look, rounds - 1);
+    });
   }
 
   /** Calls once so much was admitted, a lower rank first. What is returned takes that back. */

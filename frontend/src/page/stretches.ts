@@ -65,6 +65,11 @@ export function ranksOf(stretches: readonly (readonly Item[])[]): Map<Item, numb
   return new Map(newest.map((item, place) => [item, Math.max(0, place - AT_ONCE + 1)]));
 }
 
+/** True if all of its text can be laid out at once. */
+export function isBrief(item: Item): boolean {
+  return item.kind !== "message" || item.text.length <= SAMPLE;
+}
+
 /** How tall a stretch will be, about. */
 export function estimated(items: readonly Item[]): number {
   return items.reduce((sum, item) => sum + BOX + LINE * linesOf(item), 0);

@@ -80,9 +80,11 @@ it("a full storage loses nothing until the reload", () => {
   const full: KeyValue = Object.create(real, {
     setItem: { value: (key: string, value: string) => (key === "fits" ? real.setItem(key, value) : fail()) },
   });
-  const storage = spilling(full);
+  const told: string[] = [];
+  const storage = spilling(full, (name, isLasting) => told.push(`${name} ${isLasting}`));
   storage.setItem("fits", "1");
   storage.setItem("draft", "2");
+  expect(told).toEqual(["fits true", "draft false"]);
   expect([storage.getItem("fits"), storage.getItem("draft"), storage.length]).toEqual(["1", "2", 2]);
   storage.removeItem("draft");
   expect(storage.getItem("draft")).toBeNull();

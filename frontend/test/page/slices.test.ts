@@ -50,6 +50,24 @@ it("lets what waits go in order, frame by frame, and forgets what was taken back
   expect(gone).toEqual([1, 2, 4]);
 });
 
+it("looks again while there is more in sight, but not for ever, and is hurried no longer than that", () => {
+  const hurried: boolean[] = [];
+  for (const [found, times] of [[[true, true, false], 3], [[true, true, true, true, true, true], 4], [[false], 1]] as const) {
+    const changed: (() => void)[] = [];
+    const frames = Object.assign(new Frames(), { afterChange: (call: () => void) => changed.push(call) });
+    const slices = new Slices(frames);
+    let count = 0;
+    slices.hurry(() => {
+      hurried.push(slices.isHurried);
+      return found[count++] === true;
+    });
+    expect(slices.isHurried).toBe(true);
+    while (changed.length > 0) changed.shift()?.();
+    expect([count, slices.isHurried]).toEqual([times, false]);
+  }
+  expect(hurried.every(Boolean)).toBe(true);
+});
+
 it("lets what waits go by its rank", () => {
   const frames = new Frames();
   const slices = new Slices(frames);

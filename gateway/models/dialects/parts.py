@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -38,7 +39,7 @@ def counted_bytes(body: bytes) -> int:
     return len(body) - sum(images) + IMAGE_TOKENS * BYTES_A_TOKEN * len(images)
 
 
-def members(body: bytes, guarded: Collection[str]) -> dict[str, Raw]:
+def members(body: bytes, guarded: tuple[str, ...]) -> dict[str, Raw]:
     """The members of a body; of two of one name the last, as JSON readers have it. A member whose name is
     one of `guarded` but for its case is left out: some providers read it as that. Raises ModelCallRefused.
     """
@@ -48,8 +49,14 @@ def members(body: bytes, guarded: Collection[str]) -> dict[str, Raw]:
         found = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ModelCallRefused(400, "invalid_request", "The body is no JSON object.") from None
-    lower = {name.lower(): name for name in guarded}
+    lower = _by_lower_case(guarded)
     return {name: value for name, value in found.items() if lower.get(name.lower(), name) == name}
+
+
+@functools.lru_cache(maxsize=16)
+def _by_lower_case(names: tuple[str, ...]) -> dict[str, str]:
+    """Of each dialect one."""
+    return {name.lower(): name for name in names}
 
 
 def value_of(fields: Mapping[str, Raw], name: str) -> Any:

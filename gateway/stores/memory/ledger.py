@@ -33,6 +33,10 @@ class MemoryLedger:
         self._calls: dict[str, LedgerCall] = {}
         self._sums: dict[Place, UsageSum] = {}
 
+    def note(self, _call: LedgerCall) -> bool:
+        """Nothing outlives the process."""
+        return False
+
     async def put(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
             if isinstance(entry, LedgerCall) and not self._take(entry):

@@ -26,6 +26,7 @@ from gateway.stores.bulk import (
 from gateway.stores.migrations import Migrations
 from gateway.stores.sqlite import file_watch, log_rows, schema
 from gateway.stores.sqlite.file import connect, damage
+from gateway.stores.sqlite.reservations import CALLS_SUFFIX
 
 UNFINISHED_SUFFIX: Final = ".copying"
 _TABLES: Final = (
@@ -91,7 +92,7 @@ class SqliteBulk:
         return not self._path.exists()
 
     async def empty(self) -> None:
-        for end in ("", "-wal", "-shm", UNFINISHED_SUFFIX):
+        for end in ("", "-wal", "-shm", CALLS_SUFFIX, UNFINISHED_SUFFIX):
             self._path.with_name(self._path.name + end).unlink(missing_ok=True)
 
 

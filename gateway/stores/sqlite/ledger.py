@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Sequence
 from typing import Final
+
+import msgspec
 
 from gateway.principal import VISITOR_MARK
 from gateway.stores.database import Database
@@ -31,6 +34,7 @@ from gateway.stores.ledger_rows import (
     sum_in,
     sum_row,
 )
+from gateway.stores.sqlite.reservations import ReservationFile
 
 _TENANT: Final = "substr(owner, 1, instr(owner, '/') - 1)"
 _NO_VISITOR: Final = (
@@ -49,8 +53,27 @@ _ADD: Final = f"INSERT INTO ledger_sums ({', '.join(SUM)}) VALUES ({', '.join('?
 class SqliteLedger:
     """`LedgerStore`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reservations: ReservationFile) -> None:
         self._database = database
+        self._reservations = reservations
+        self._noted: set[str] = set()
+        """Calls that are noted and not committed yet."""
+
+    async def open(self) -> None:
+        """Puts down what a process that was killed has only noted. Raises StoreFull, StoreFailed."""
+        if found := await asyncio.to_thread(self._reservations.open):
+            await self.put([call for record in found if (call := _noted(record)) is not None])
+        self._reservations.drop()
+
+    def close(self) -> None:
+        """Notes nothing more."""
+        self._reservations.close()
+
+    def note(self, call: LedgerCall) -> bool:
+        is_noted = self._reservations.note(_encode(call))
+        if is_noted:
+            self._noted.add(call.id)
+        return is_noted
 
     async def put(self, entries: Sequence[LedgerEntry]) -> None:
         def act(connection: sqlite3.Connection) -> None:
@@ -59,6 +82,10 @@ class SqliteLedger:
                     connection.execute(_ADD, sum_row(entry))
 
         await self._database.write(act)
+        if self._noted:
+            self._noted.difference_update(entry.id for entry in entries if isinstance(entry, LedgerCall))
+            if not self._noted:
+                self._reservations.drop()
 
     async def in_flight(self) -> Sequence[LedgerCall]:
         return await self._many("WHERE status IS NULL ORDER BY at", ())
@@ -101,6 +128,18 @@ class SqliteLedger:
             _move(connection, _NAMELESS, "day < ?1 AND session_key <> ''", (calls_before_day,))
 
         await self._database.write(act)
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(LedgerCall).decode
+
+
+def _noted(record: bytes) -> LedgerCall | None:
+    """A reservation as it was noted, by this version or another one."""
+    try:
+        return _decode(record)
+    except msgspec.DecodeError:
+        return None
 
 
 _NAMELESS: Final = ("day", "tenant", _NO_VISITOR, "''", "key_id", "agent", "provider", "model")

@@ -29,6 +29,7 @@ from gateway.stores.sqlite.ledger import SqliteLedger
 from gateway.stores.sqlite.logs import SqliteLogs
 from gateway.stores.sqlite.options import SqliteOptions
 from gateway.stores.sqlite.people import SqlitePeople
+from gateway.stores.sqlite.reservations import CALLS_SUFFIX, ReservationFile
 from gateway.stores.sqlite.search import SqliteSearch
 from gateway.stores.sqlite.secrets import SqliteSecrets
 from gateway.stores.sqlite.sequences import SqliteSequences
@@ -89,7 +90,7 @@ class SqliteStore:
         self.tenants = SqliteTenants(self)
         self.usage = SqliteUsage(self)
         self.options = SqliteOptions(self)
-        self.ledger = SqliteLedger(self)
+        self.ledger = SqliteLedger(self, ReservationFile(path.with_name(path.name + CALLS_SUFFIX)))
         self.sequences = SqliteSequences(self)
         self.changes = NoChanges()
         self.signing = OwnSigning()
@@ -131,10 +132,12 @@ class SqliteStore:
         self._writer.projections = self._projections
         self._writer.start()
         self._reader = await self._in_reader(lambda: connect(self.path))
+        await self.ledger.open()
 
     async def close(self) -> None:
         if self._writer is not None:
             await self._writer.stop()
+        self.ledger.close()
         if self._reader is not None:
             await self._in_reader(self._reader.close)
         self._reading.shutdown()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
@@ -19,16 +20,23 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final
 
 import uvloop
 
 from gateway.config.models import ProviderConfig
+from gateway.config.tables import Config
 from gateway.egress.routes import RouteAnswer, RouteHandler, RouteRequest
+from gateway.models.ledger import Ledger, ledger_of
+from gateway.models.meter import Meter
 from gateway.models.providers import Providers
 from gateway.models.routes import ModelRoutes
 from gateway.models.tokens import ModelAccess, ModelTokens
+from gateway.stores.sqlite.store import SqliteStore
+from gateway.telemetry import clocks
+from gateway.telemetry.clocks import Clock
+from gateway.telemetry.metrics import Metrics
 from tests.doors import ACCOUNT, LISTED, Rules, serve, spawn
 from tests.walls import PYTHON, Inmate, User, Yard, yard
 from worker.spec import DOOR_PORT, Network
@@ -56,6 +64,7 @@ MEMORY_AIM: Final = 20.0
 FILES_AIM: Final = 5.0
 ROUTE: Final = "a route of the gateway"
 CALL: Final = "a call of a model"
+COUNTED: Final = "the same, in the ledger"
 DIRECT_CALL: Final = "direct, the same call"
 NETWORKS: Final[tuple[Network, ...]] = ("shared", "none", "broker")
 
@@ -123,7 +132,7 @@ async def holdings(here: Yard) -> None:
     print(f"{judged(more[0], MEMORY_AIM, 'kB')}, {judged(more[1], FILES_AIM, 'descriptors')}")
 
 
-async def passes(here: Yard, rounds: int, client: str) -> None:
+async def passes(here: Yard, rounds: int, client: str, ledger: Ledger) -> None:
     """First byte and CPU of a request and of a chunk, direct and by each door. A kept connection is compared
     with a kept one, and a new one with a new one, without the look-up of its name.
     """
@@ -133,7 +142,7 @@ async def passes(here: Yard, rounds: int, client: str) -> None:
     rules = Rules()
     for port in (80, 5432):
         rules.allow(LISTED, port, at=at)
-    calls = ModelCalls(at)
+    calls, counted = ModelCalls(at), ModelCalls(at, meter=ledger)
     query = "/?{},{},{}".format
     door = {"address": "127.0.0.1", "port": DOOR_PORT, "connect": "", "host": "x", "path": query}
     direct = door | {"port": at}
@@ -147,6 +156,7 @@ async def passes(here: Yard, rounds: int, client: str) -> None:
         "its own port": own_port,
         ROUTE: door | {"path": lambda *words: "/llm/x" + query(*words)},
         CALL: call,
+        COUNTED: call | {"token": counted.token},
         f"direct{NEW}": direct,
         f"its own port{NEW}": own_port,
         f"port 80{NEW}": port_80,
@@ -165,7 +175,8 @@ async def passes(here: Yard, rounds: int, client: str) -> None:
                     for made in ("path", "body"):
                         if made in asked:
                             wanted[made] = asked[made](*sizes)
-                    routes = None if way.startswith("direct") else calls.handler if way == CALL else chunks
+                    handlers = {CALL: calls.handler, COUNTED: counted.handler}
+                    routes = None if way.startswith("direct") else handlers.get(way, chunks)
                     used, said = await one(here, rules, client, wanted, routes)
                     cpus[way][kind].append(used / (times * sizes[0]))
                     if kind == "request":
@@ -173,14 +184,15 @@ async def passes(here: Yard, rounds: int, client: str) -> None:
                         names += said["names"][1:] if asked["address"] == LISTED else []
     finally:
         await calls.close()
+        await counted.close()
         upstream.kill()
         await upstream.wait()
     for way, seconds in firsts.items():
         request, chunk, paced = (statistics.median(values) * 1e6 for values in cpus[way].values())
-        beside = f"direct{NEW}" if way.endswith(NEW) else DIRECT_CALL if way == CALL else "direct"
+        beside = f"direct{NEW}" if way.endswith(NEW) else DIRECT_CALL if way in (CALL, COUNTED) else "direct"
         more = (statistics.median(seconds) - statistics.median(firsts[beside])) * 1_000
         figures = f"{more:+.3f}  CPU us: request {request:6.1f}  chunk {chunk:5.2f}  paced {paced:6.1f}"
-        if way in (ROUTE, CALL):
+        if way in (ROUTE, CALL, COUNTED):
             chunk -= statistics.median(cpus[beside]["chunk"]) * 1e6
             figures += f"  first byte {judged(more, FIRST_BYTE_AIM, 'ms')}"
             figures += f", chunk beside direct {chunk:.2f} {judged(chunk, CHUNK_AIM, 'us')}"
@@ -190,11 +202,11 @@ async def passes(here: Yard, rounds: int, client: str) -> None:
 
 
 class ModelCalls:
-    """A provider that is the upstream host, and the routes to it, with nothing that counts."""
+    """A provider that is the upstream host, and the routes to it; without a meter nothing counts."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: int, *, meter: Meter | None = None) -> None:
         table = ProviderConfig(url=f"http://127.0.0.1:{at}/v1", key="sk-of-the-gateway-0123456789")
-        self._providers = Providers({"here": table})
+        self._providers = Providers({"here": table}, meter=meter)
         tokens = ModelTokens()
         access = ModelAccess(account=lambda: ACCOUNT, provider="here", has_door=True)
         self.token = tokens.issue(access)
@@ -208,6 +220,22 @@ class ModelCalls:
     async def close(self) -> None:
         """Ends its connections."""
         await self._providers.close()
+
+
+@contextlib.asynccontextmanager
+async def ledger_in(directory: pathlib.Path) -> AsyncIterator[Ledger]:
+    """That of a gateway, in SQLite on a disk."""
+    store, config = SqliteStore(directory / "gateway.db"), Config()
+    await store.open()
+    metrics = Metrics(version="0", monotonic=time.monotonic)
+    clock = Clock(time.monotonic, clocks.wall_ms)
+    ledger = ledger_of(lambda: config, store.ledger, metrics=metrics, clock=clock)
+    try:
+        await ledger.open()
+        yield ledger
+        await ledger.close()
+    finally:
+        await store.close()
 
 
 async def one(
@@ -264,7 +292,8 @@ async def measure(rounds: int, lives: int, user: User) -> None:
             print(f"strict walls, {user}, load {os.getloadavg()[0]:.1f}")
             await starts(here, rounds)
             await holdings(here)
-            await passes(here, rounds, client)
+            async with ledger_in(pathlib.Path(directory)) as ledger:
+                await passes(here, rounds, client, ledger)
             if lives:
                 await churn(here, lives)
 

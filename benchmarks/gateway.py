@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import psutil
+from msgspec import Struct
 
 from tests.gateways import ROOT, RunningGateway, running_gateway
 from tests.scrapes import scrape
@@ -152,7 +153,15 @@ async def throughput(gateway: RunningGateway, chunks: int) -> None:
     await gateway.delete("flood")
 
 
-async def starts(gateway: RunningGateway, count: int) -> None:
+class Starts(Struct, frozen=True):
+    """Milliseconds of so many starts each."""
+
+    bare: list[float]
+    from_spare: list[float]
+    without_spare: list[float]
+
+
+async def starts(gateway: RunningGateway, count: int) -> Starts:
     """From the request to the first word, the built-in agent's and the bare one's."""
     bare = []
     for _ in range(count):
@@ -160,9 +169,9 @@ async def starts(gateway: RunningGateway, count: int) -> None:
             await pipe.prompt("1 0")
             bare.append((time.monotonic() - pipe.began) * 1000)
     row("session start, bare process (ms p50 p99)", percentiles(bare))
-    first, whole = await first_words(gateway, count, spares=1)
+    from_spare, whole = await first_words(gateway, count, spares=1)
     name = "session start, gateway, from a spare"
-    row(f"{name}, to first word", percentiles(first), ratio(first, bare).replace("pipe", "process"))
+    row(f"{name}, to first word", percentiles(from_spare), ratio(from_spare, bare).replace("pipe", "process"))
     row(f"{name}, to the turn's end", percentiles(whole))
     with tempfile.TemporaryDirectory() as directory:
         config = LIMITS + "[workers]\nspares = 0\n"
@@ -172,6 +181,7 @@ async def starts(gateway: RunningGateway, count: int) -> None:
     name = "session start, gateway, without spares"
     row(f"{name}, to first word", percentiles(first), ratio(first, bare).replace("pipe", "process"))
     row(f"{name}, to the turn's end", percentiles(whole))
+    return Starts(bare, from_spare, first)
 
 
 async def first_words(gateway: RunningGateway, count: int, *, spares: int) -> tuple[list[float], list[float]]:

@@ -147,7 +147,9 @@ def pin(pid: int, core: int) -> None:
             os.sched_setaffinity(int(task.name), {core})
 
 
-async def compared(seconds: float, rounds: int) -> None:
+async def compared(seconds: float, rounds: int) -> dict[str, float]:
+    """Prints the rows; requests per second of the gateway for one of the bare application, by path."""
+    ratios = {}
     cores = sorted(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as directory:
         async with running_gateway(pathlib.Path(directory), config=LIMITS) as gateway:
@@ -166,11 +168,12 @@ async def compared(seconds: float, rounds: int) -> None:
                     for _ in range(rounds):
                         theirs.append(await asked(url, path, pid, seconds))
                         ours.append(await asked(gateway.url, path, gateway.pid, seconds))
-                    row(path, len(bodies[path]), ours, theirs)
+                    ratios[path.partition("?")[0]] = row(path, len(bodies[path]), ours, theirs)
+    return ratios
 
 
-def row(path: str, size: int, ours: list[Cost], theirs: list[Cost]) -> None:
-    """One line of the table: medians."""
+def row(path: str, size: int, ours: list[Cost], theirs: list[Cost]) -> float:
+    """One line of the table: medians; how many times the bare one's requests per second."""
     rate, cpu = (
         [statistics.median(getattr(cost, name) for cost in costs) for costs in (theirs, ours)]
         for name in ("rate", "cpu")
@@ -179,6 +182,7 @@ def row(path: str, size: int, ours: list[Cost], theirs: list[Cost]) -> None:
     rates = f"requests/s {rate[0]:8,.0f} bare {rate[1]:8,.0f} gateway {rate[1] / rate[0]:5.2f} x"
     costs = f"CPU µs {cpu[0]:6.1f} bare {cpu[1]:6.1f} gateway {cpu[0] / cpu[1]:5.2f} x"
     print(f"{words}   {rates}   {costs}", flush=True)
+    return float(rate[1] / rate[0])
 
 
 def main() -> None:

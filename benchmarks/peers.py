@@ -78,8 +78,8 @@ class Serving:
 Peer = Callable[[pathlib.Path], contextlib.AbstractAsyncContextManager[Serving]]
 
 
-async def measured(name: str, peer: Peer) -> None:
-    """One row."""
+async def measured(name: str, peer: Peer) -> float | None:
+    """One row; megabytes a session, None if the peer cannot be installed."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         place = pathlib.Path(directory)
         os.chmod(place, 0o755)  # noqa: S103 - a worker's own uid reads the child's program
@@ -96,11 +96,12 @@ async def measured(name: str, peer: Peer) -> None:
                 each = (tree_bytes(serving.pid) - before) / serving.sessions / MB
         except AgentUnavailable as error:
             print(f"  {name:46s} not installed: {error}")
-            return
+            return None
     p50, p99 = (sorted(seconds)[min(len(seconds) - 1, int(len(seconds) * share))] for share in (0.5, 0.99))
     print(
         f"  {name:46s} p50 {p50 * 1000:7.1f} ms  p99 {p99 * 1000:7.1f} ms  {each:6.2f} MB  n {len(seconds)}"
     )
+    return each
 
 
 def tree_bytes(pid: int) -> int:
@@ -273,10 +274,12 @@ async def jupyter(place: pathlib.Path) -> AsyncIterator[Serving]:
             yield Serving(pid=pid, start=start, sessions=min(SESSIONS, KERNELS))
 
 
+OURS: Final = "this gateway, strict walls, bare Python child"
+WEBSOCKETD: Final = "websocketd 0.4.1, no walls"
 PEERS: Final[dict[str, Peer]] = {
-    "this gateway, strict walls, bare Python child": functools.partial(ours, agent="bare"),
+    OURS: functools.partial(ours, agent="bare"),
     "this gateway, strict walls, its own agent": functools.partial(ours, agent="built-in"),
-    "websocketd 0.4.1, no walls": websocketd,
+    WEBSOCKETD: websocketd,
     "sandbox-agent 0.4.2, no walls": sandbox_agent,
     "supergateway 4.0.0 stateful, no walls": supergateway,
     "jupyter_kernel_gateway 3.0.1, no walls": jupyter,

@@ -3,8 +3,9 @@
     python -m tests.pictures                       # into docs/pictures
     python -m tests.pictures FOLDER --only chat operations
 
-The gateway and the page are real; what the agents say is a scenario, so that a picture changes only if the
-page does. A picture larger than `BYTES_MOST` is named, and the exit status is 1.
+The gateways and the page are real; what the agents say is a scenario, so that a picture changes only if the
+page does. `gateways` is the operations page of two gateways on one PostgreSQL. A picture larger than
+`BYTES_MOST` is named, and the exit status is 1.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from gateway.telemetry.recent import Recent
 from tests.chromium import launched
 from tests.gateways import RunningGateway, Scenario
 from tests.inside import GatewayInside, gateway_inside
+from tests.nodes import PATIENT, running_nodes
 from tests.picture import BEFORE, NEW, OLD, OTHERS, SECOND, shoot, talk_of_others
 from tests.products.shop import PASSWORD, config
 
@@ -34,6 +36,9 @@ BYTES_MOST: Final = 150_000
 PATIENCE_MS: Final = 60_000
 SESSION: Final = "pictures"
 HISTORY_MINUTES: Final = 60
+NODES: Final = 2
+HERE: Final = 2
+"""Conversations of the second of them."""
 LAG_SECONDS: Final = 0.001
 """How long a lag of the loop is known: not until somebody looks."""
 LOOKS: Final[dict[str, dict[str, Any]]] = {
@@ -147,6 +152,16 @@ async def shop(directory: pathlib.Path) -> AsyncIterator[GatewayInside]:
         yield gateway
 
 
+@asynccontextmanager
+async def two_gateways(directory: pathlib.Path) -> AsyncIterator[RunningGateway]:
+    """One of two gateways on one database, each with conversations."""
+    async with running_nodes(directory, NODES, environ=PATIENT) as nodes:
+        await talk_of_others(nodes[0])
+        for number in range(HERE):
+            await nodes[1].chat(f"{SESSION}-there-{number}", "And over there?")
+        yield nodes[0]
+
+
 # -- the views -----------------------------------------------------------------------------------
 
 
@@ -186,6 +201,11 @@ async def _operations(page: Page) -> None:
     await expect(page.get_by_test_id("people")).to_be_visible()
 
 
+async def _gateways(page: Page) -> None:
+    await expect(page.get_by_test_id("nodes").locator("tbody tr")).to_have_count(NODES)
+    await page.locator("#ops-nodes").evaluate("(table) => table.scrollIntoView({ block: 'center' })")
+
+
 async def _widget(page: Page) -> None:
     await page.locator(".launcher").click()
     await page.locator(".panel textarea").fill("May it stay outside in winter?")
@@ -202,7 +222,7 @@ async def _inbox(page: Page) -> None:
     await expect(page.locator("#log li").first).to_be_visible()
 
 
-def _views(office: RunningGateway, shop: RunningGateway) -> dict[str, View]:
+def _views(office: RunningGateway, shop: RunningGateway, node: RunningGateway | None) -> dict[str, View]:
     of = f"{office.url}/#s={SESSION}"
     return {
         "chat": View(f"{of}-chat", _chat),
@@ -210,6 +230,7 @@ def _views(office: RunningGateway, shop: RunningGateway) -> dict[str, View]:
         "diff": View(f"{of}-diff", _diff),
         "files": View(f"{of}-files", _files),
         "operations": View(f"{office.url}/#/operations", _operations),
+        **({} if node is None else {"gateways": View(f"{node.url}/#/operations", _gateways)}),
         "widget": View(f"{shop.url}/demo/product?id=1", _widget),
         "inbox": View(f"{shop.url}/inbox", _inbox),
     }
@@ -221,10 +242,13 @@ async def take(folder: pathlib.Path, only: list[str]) -> list[pathlib.Path]:
     expect.set_options(timeout=PATIENCE_MS)
     large = []
     async with AsyncExitStack() as stack:
-        places = [pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(2)]
+        places = [pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory())) for _ in range(3)]
+        is_wanted = not only or "gateways" in only
+        node = await stack.enter_async_context(two_gateways(places[2])) if is_wanted else None
         views = _views(
             await stack.enter_async_context(office(places[0])),
             await stack.enter_async_context(shop(places[1])),
+            node,
         )
         browser = await stack.enter_async_context(launched())
         for name, view in views.items():

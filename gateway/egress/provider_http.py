@@ -13,10 +13,11 @@ import asyncio
 import base64
 import contextlib
 import functools
+import itertools
 import re
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
@@ -30,6 +31,8 @@ KEPT_SECONDS: Final = 15.0
 """A connection that nobody uses is ended before most servers would."""
 NEXT_ADDRESS_SECONDS: Final = 0.25
 """What RFC 8305 calls the connection attempt delay."""
+ADDRESS_SECONDS: Final = 10.0
+"""How long a host stays where it was found."""
 PROXY_HEAD_BYTES: Final = 16 * 1024
 _HEAD_END: Final = b"\r\n\r\n"
 _PORTS: Final = {"http": 80, "https": 443}
@@ -133,6 +136,7 @@ class ProviderHttp:
     def __init__(self) -> None:
         self._idle = IdleConnections(seconds=KEPT_SECONDS)
         self._used: set[HttpConnection] = set()
+        self._addresses = HostAddresses()
         self._tls: ssl.SSLContext | None = None
         self._is_closed = False
         self.made = 0
@@ -199,14 +203,23 @@ class ProviderHttp:
         except (OSError, LookupFailed, ValueError) as error:  # an OSError is one of TLS, too
             raise ConnectFailed(type(error).__name__) from None
 
+    async def _dialled(self, host: str, port: int) -> socket.socket:
+        """A connection to a host. Raises OSError, LookupFailed."""
+        addresses = await self._addresses.of(host, port)
+        try:
+            return await dialled(addresses, port)
+        except BaseException:
+            self._addresses.forget(host)  # it may have moved
+            raise
+
     async def _direct(self, place: Destination) -> HttpConnection:
-        made = await dialled(place.host, place.port)
+        made = await self._dialled(place.host, place.port)
         return await self._over(made, place.host if place.scheme == "https" else None)
 
     async def _by_proxy(self, place: Destination, proxy: SplitResult) -> HttpConnection:
         """A connection to a proxy, or through it to a host with TLS."""
         host = proxy.hostname or ""
-        made = await dialled(host, proxy.port or _PORTS[proxy.scheme])
+        made = await self._dialled(host, proxy.port or _PORTS[proxy.scheme])
         if place.scheme == "http":
             return await self._over(made, host if proxy.scheme == "https" else None)
         try:
@@ -285,11 +298,62 @@ def _head(method: str, target: str, named: str, headers: Mapping[str, str], body
 # -- sockets --------------------------------------------------------------------------------------------
 
 
-async def dialled(host: str, port: int) -> socket.socket:
+class HostAddresses:
+    """Where hosts are: those who ask for one at the same time, or soon after, wait for one look-up."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[float, list[str]]] = {}
+        self._looking: dict[str, asyncio.Task[list[str]]] = {}
+
+    async def of(self, host: str, port: int) -> list[str]:
+        """The addresses of a host, the families in turn. Raises LookupFailed."""
+        if _is_literal(host):
+            return [host]
+        at, known = self._found.get(host, (0.0, []))
+        if known and asyncio.get_running_loop().time() - at < ADDRESS_SECONDS:
+            return known
+        looking = self._looking.get(host)
+        if looking is None:
+            look = self._look(host, port)
+            looking = self._looking[host] = asyncio.create_task(look, name="addresses of a provider")
+            looking.add_done_callback(lambda done: self._is_done(host, done))
+        return await asyncio.shield(looking)
+
+    def forget(self, host: str) -> None:
+        """The next one looks again."""
+        self._found.pop(host, None)
+
+    async def _look(self, host: str, port: int) -> list[str]:
+        found = _in_turn(await system_lookup.addresses(host, port))
+        self._found[host] = asyncio.get_running_loop().time(), found
+        return found
+
+    def _is_done(self, host: str, done: asyncio.Task[list[str]]) -> None:
+        del self._looking[host]
+        if not done.cancelled():
+            done.exception()  # it is heard of by those who wait, if anybody still does
+
+
+def _is_literal(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host)
+            return True
+    return False
+
+
+def _in_turn(found: list[str]) -> list[str]:
+    """The families take turns, beginning with the one that the system prefers."""
+    first = [each for each in found if (":" in each) == (":" in found[0])]
+    second = [each for each in found if each not in first]
+    pairs = itertools.zip_longest(first, second)
+    return [each for pair in pairs for each in pair if each is not None]
+
+
+async def dialled(addresses: Sequence[str], port: int) -> socket.socket:
     """A connection to a host: to its addresses in their order, each a little after the one before. Raises
-    OSError, LookupFailed.
+    OSError.
     """
-    addresses = await _addresses(host, port)
     if len(addresses) == 1:
         return await connected_to(addresses[0], port)
     attempts: set[asyncio.Task[socket.socket]] = set()
@@ -323,23 +387,6 @@ def _drop(attempt: asyncio.Task[socket.socket]) -> None:
     """Nobody needs what an attempt has made."""
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().close()
-
-
-async def _addresses(host: str, port: int) -> list[str]:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):
-            socket.inet_pton(family, host)
-            return [host]
-    found = await system_lookup.addresses(host, port)
-    first = [each for each in found if (":" in each) == (":" in found[0])]
-    second = [each for each in found if each not in first]
-    return [each for pair in _paired(first, second) for each in pair]
-
-
-def _paired(first: list[str], second: list[str]) -> list[list[str]]:
-    """The families take turns."""
-    size = max(len(first), len(second))
-    return [first[at : at + 1] + second[at : at + 1] for at in range(size)]
 
 
 # -- proxies --------------------------------------------------------------------------------------------

@@ -45,6 +45,10 @@ from gateway.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+NOTED_SECONDS: Final = 0.05
+"""How long what outlives this process already may wait for a group. A commit at the beginning of a call would
+compete with the call for the processor.
+"""
 RETRY_SECONDS: Final = 1.0
 """After the store refused."""
 KEEP_SECONDS: Final = 3600.0
@@ -121,6 +125,10 @@ class Ledger:
         self._keeps_days = keeps_days
         self.listener: Listener = Silent()
         self._next = EntryGroup()
+        self._planned: asyncio.Handle | None = None
+        """When it is sent."""
+        self._is_soon = False
+        """Whether that is with the next turn of the loop."""
         self._writing: set[asyncio.Task[None]] = set()
         self._releasing: set[asyncio.Task[None]] = set()
         self._is_refused = False
@@ -223,7 +231,7 @@ class Ledger:
         if self.shared is not None:
             return CallReservation(self, call, entry, held, None)  # it is agreed upon first
         is_noted = self._store.note(entry)
-        group = self.put(entry)
+        group = self.put(entry, may_wait=is_noted)
         return CallReservation(self, call, entry, held, None if is_noted else group)
 
     async def agree(self, reservation: CallReservation, shared: SharedBudgets) -> EntryGroup:
@@ -283,16 +291,28 @@ class Ledger:
 
     # -- writing ----------------------------------------------------------------------------------------
 
-    def put(self, entry: LedgerEntry) -> EntryGroup:
+    def put(self, entry: LedgerEntry, *, may_wait: bool = False) -> EntryGroup:
         """Takes an entry for the next group, which is it. What comes in one turn of the loop is one group,
-        and a group goes to the store at once, in front of what the session says after it.
+        and a group goes to the store at once, in front of what the session says after it, but for entries
+        that `may_wait`.
         """
-        if not self._next.entries and not self._is_refused:
-            asyncio.get_running_loop().call_soon(self._send)
+        if not self._is_refused:
+            self._plan(is_soon=not may_wait)
         self._next.entries.append(entry)
         return self._next
 
+    def _plan(self, *, is_soon: bool) -> None:
+        if self._planned is not None:
+            if self._is_soon or not is_soon:
+                return
+            self._planned.cancel()
+        loop, self._is_soon = asyncio.get_running_loop(), is_soon
+        self._planned = loop.call_soon(self._send) if is_soon else loop.call_later(NOTED_SECONDS, self._send)
+
     def _send(self) -> None:
+        if self._planned is not None:
+            self._planned.cancel()
+            self._planned = None
         group = self._next
         if group.entries:
             self._next = EntryGroup()

@@ -116,6 +116,36 @@ async def test_a_reservation_that_is_noted_is_not_waited_for() -> None:
     assert {one.id for one in await store.in_flight()} == {"a", "b"}
 
 
+async def test_what_is_noted_waits_for_a_group_and_a_settlement_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Noting(Slow):
+        def note(self, _call: LedgerCall) -> bool:
+            return True
+
+    async with within(10):
+        world = World(Noting())
+        first = world.ledger.reserve(call("a"))
+        world.ledger.reserve(call("b"))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert world.store.groups == []
+        first.settle(USED, status=200)
+        await asyncio.sleep(0)
+        while not world.store.groups:
+            await asyncio.sleep(0)
+        assert world.store.groups == [3], "it brings along what waited before it"
+        monkeypatch.setattr("gateway.models.ledger.NOTED_SECONDS", 0.001)
+        world.ledger.reserve(call("c"))
+        while len(world.store.groups) < 2:
+            await asyncio.sleep(0.001)
+        assert {one.id for one in await world.store.in_flight()} == {"b", "c"}
+        monkeypatch.setattr("gateway.models.ledger.NOTED_SECONDS", 60)
+        world.ledger.reserve(call("d"))
+        await world.written()
+        assert {one.id for one in await world.store.in_flight()} == {"b", "c", "d"}
+
+
 async def test_a_call_is_reserved_settled_priced_and_counted_once() -> None:
     world = World()
     reservation = world.ledger.reserve(call(max_output_tokens=70))

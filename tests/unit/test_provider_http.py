@@ -15,7 +15,7 @@ import pytest
 
 from gateway.egress import provider_http
 from gateway.egress.http_wire import INTERIM, AnswerCut, AnswerMissing
-from gateway.egress.lookup import system_lookup
+from gateway.egress.lookup import LookupFailed, system_lookup
 from gateway.egress.provider_http import (
     ConnectFailed,
     ProviderAnswer,
@@ -322,6 +322,42 @@ async def test_the_next_address_is_tried_soon(
     answer.close()
     assert dialled[:4] == ["::5", "127.0.0.3", "127.0.0.4", "127.0.0.1"]
     assert server.heads[0].startswith(f"POST / HTTP/1.1\r\nHost: two.test:{server.port}\r\n".encode())
+
+
+async def test_many_who_connect_at_once_wait_for_one_look_up(
+    http: ProviderHttp, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    may_answer = asyncio.Event()
+
+    async def found(host: str, _port: int) -> list[str]:
+        looked.append(host)
+        await may_answer.wait()
+        if len(looked) == 1:
+            raise LookupFailed("not yet")
+        return ["127.0.0.1"]
+
+    async def call() -> int:
+        answer = await asked(http, f"http://one.test:{server.port}/")
+        answer.close()
+        return answer.status
+
+    monkeypatch.setattr(system_lookup, "addresses", found)
+    calls = [asyncio.create_task(call()) for _ in range(300)]
+    await asyncio.sleep(0)
+    calls[0].cancel()
+    may_answer.set()
+    failed = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(one) for one in failed] == [asyncio.CancelledError] + [ConnectFailed] * 299
+    server.says = [OK] * 20
+    assert await asyncio.gather(*(call() for _ in range(20))) == [200] * 20
+    assert looked == ["one.test"] * 2
+    with pytest.raises(ConnectFailed):
+        await asked(http, "http://one.test:1/")
+    server.says = [OK]
+    http._idle.close()
+    await call()
+    assert looked == ["one.test"] * 3, "after a failure it is looked up again"
 
 
 # -- TLS and proxies ------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import time
 from types import FrameType
 from typing import Final, NoReturn
 
-from worker.forkserver import tree
+from worker.forkserver import reaper, tree
 from worker.sandbox import kernel
 from worker.sandbox import walls as sandbox
 from worker.spec import SpawnRequest
@@ -57,6 +57,8 @@ def run(request: SpawnRequest, report: int) -> NoReturn:
         os._exit(_FAILED)
     os.close(started)
     os.write(report, b"+")
+    if os.getpid() == 1:
+        reaper.become(agent, report, FORWARDED)
     status = _wait_for(agent)
     _kill_all()
     with contextlib.suppress(OSError):

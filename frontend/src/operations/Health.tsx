@@ -10,7 +10,14 @@ const CHECKS: Record<string, Word> = {
   forkserver: "checkForkserver",
   tasks: "checkTasks",
   draining: "checkDraining",
+  lease: "checkLease",
 };
+
+/** What is checked, in words; what is new to this page by its name. */
+function nameOf(check: string): string {
+  const word = CHECKS[check];
+  return word === undefined ? check : w(word);
+}
 
 /** The gateway in one line: is it well, and if not, what is not. */
 export function HealthLine({ health, overview }: { health: GatewayHealth; overview: Overview | null }) {
@@ -25,36 +32,36 @@ export function HealthLine({ health, overview }: { health: GatewayHealth; overvi
       </p>
       <dl>
         {Object.entries(health.checks).map(([name, check]) => (
-          <Fact key={name} word={CHECKS[name] ?? "checkTasks"} isBad={!check.is_well}>
+          <Fact key={name} label={nameOf(name)} isBad={!check.is_well}>
             {check.is_well ? (name === "disk" ? w("diskFree", { size: size(health.disk_free_bytes) }) : w("well")) : check.words || w("notWell")}
           </Fact>
         ))}
-        {health.database_bytes > 0 && <Fact word="database">{size(health.database_bytes)}</Fact>}
-        <Fact word="walls" isBad={health.walls === "none"} hint={health.walls_missing}>
+        {health.database_bytes > 0 && <Fact label={w("database")}>{size(health.database_bytes)}</Fact>}
+        <Fact label={w("walls")} isBad={health.walls === "none"} hint={health.walls_missing}>
           {health.walls}
         </Fact>
-        <Fact word="errorsLately" isBad={health.failed_answers > 0} hint={named(health.errors)}>
+        <Fact label={w("errorsLately")} isBad={health.failed_answers > 0} hint={named(health.errors)}>
           {number(health.failed_answers)}
         </Fact>
-        <Fact word="rejectedLately" hint={named(health.rejections)}>
+        <Fact label={w("rejectedLately")} hint={named(health.rejections)}>
           {number(rejected)}
         </Fact>
         {overview?.nodes && (
-          <Fact word="gateways" isBad={overview.nodes.some((one) => one.state === "silent")}>
+          <Fact label={w("gateways")} isBad={overview.nodes.some((one) => one.state === "silent")}>
             {nodeWords(overview.nodes)}
           </Fact>
         )}
-        <Fact word="version">{health.version}</Fact>
-        <Fact word="uptime">{span(overview?.uptime_seconds ?? health.uptime_seconds)}</Fact>
+        <Fact label={w("version")}>{health.version}</Fact>
+        <Fact label={w("uptime")}>{span(overview?.uptime_seconds ?? health.uptime_seconds)}</Fact>
       </dl>
     </section>
   );
 }
 
-function Fact(props: { word: Word; isBad?: boolean; hint?: string; children: preact.ComponentChildren }) {
+function Fact(props: { label: string; isBad?: boolean; hint?: string; children: preact.ComponentChildren }) {
   return (
     <div class={props.isBad ? "is-bad" : ""} {...(props.hint && { title: props.hint })}>
-      <dt>{w(props.word)}</dt>
+      <dt>{props.label}</dt>
       <dd dir="auto">{props.children}</dd>
     </div>
   );

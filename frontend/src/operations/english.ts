@@ -106,6 +106,7 @@ export const english = {
   checkForkserver: "Fork server",
   checkTasks: "Tasks",
   checkDraining: "Taking work",
+  checkLease: "Lease of the store",
   well: "well",
   notWell: "not well",
   diskFree: "{size} free",

@@ -108,6 +108,7 @@ export const hebrew: Record<Word, string> = {
   checkForkserver: "שרת התהליכים",
   checkTasks: "משימות",
   checkDraining: "קבלת עבודה",
+  checkLease: "אחיזה במסד הנתונים",
   well: "תקין",
   notWell: "לא תקין",
   diskFree: "{size} פנויים",

@@ -19,6 +19,7 @@ const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;
 
 export function sizeText(bytes: number): string {
   const step = bytes < 1000 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log10(bytes) / 3));
-  const format = { style: "unit", unit: UNITS[step] ?? "byte", unitDisplay: "narrow", maximumFractionDigits: 1 } as const;
+  const unitDisplay = step === 0 ? "long" : "short";
+  const format = { style: "unit", unit: UNITS[step] ?? "byte", unitDisplay, maximumFractionDigits: 1 } as const;
   return new Intl.NumberFormat(language.value, format).format(bytes / 1000 ** step);
 }

@@ -61,6 +61,7 @@ export class Slices {
    * drawn there before the next frame; it looks again once that is on the page, ROUNDS times at most.
    */
   hurry(look: () => boolean, rounds = ROUNDS): void {
+    this.#most = LEAST_MS; // its plain text is there at once
     this.isHurried = true;
     const isMore = look() && rounds > 1;
     this.#clock.afterChange(() => {

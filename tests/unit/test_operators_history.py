@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -244,21 +246,33 @@ def test_the_last_lines_of_the_log_are_found_by_words_and_level() -> None:
     )
 
 
+@contextlib.contextmanager
+def alone_with(recent: RecentLog) -> Iterator[logging.Handler]:
+    """Its listener, to be told lines that pytest, which keeps what tests log, does not hear of."""
+    before = set(logging.root.handlers)
+    with recent.listening():
+        [listener] = set(logging.root.handlers) - before
+        yield listener
+
+
+def record(message: str) -> logging.LogRecord:
+    return logging.LogRecord("tests.recent", logging.ERROR, __file__, 1, message, None, None)
+
+
 def test_no_line_of_the_log_is_an_object_of_its_own() -> None:
     """One would hold the memory that was freed around it."""
-    recent, logger = RecentLog(), logging.getLogger("tests.recent")
-    logger.setLevel("INFO")
-    with recent.listening():
-        logger.info("the first")
+    recent = RecentLog()
+    with alone_with(recent) as listener:
+        listener.handle(record("the first"))
         before = sys.getallocatedblocks()
         for number in range(1_000):
-            logger.info("line %d of a session %s", number, "x" * 30)
+            listener.handle(record(f"line {number} of a session {'x' * 30}"))
         assert sys.getallocatedblocks() - before < 500
 
 
 def test_half_a_character_in_the_log_is_shown_as_none() -> None:
-    recent, logger = RecentLog(), logging.getLogger("tests.recent")
-    with recent.listening():
-        logger.error("half \ud83d and é")
+    recent = RecentLog()
+    with alone_with(recent) as listener:
+        listener.handle(record("half \ud83d and é"))
     [line] = recent.found("", level="error", before=None, limit=10).lines
     assert line.message == "half ? and é"

@@ -48,7 +48,8 @@ def plant(fault: str, data: pathlib.Path) -> None:
         writer.Writer.start = spoiling(writer.Writer.start)  # type: ignore[method-assign, assignment]
     else:
         writer.Writer._write_group = faulty  # type: ignore[method-assign]
-    server.LAST_SECONDS = 1.0  # type: ignore[misc]
+    if fault == "hangs":
+        server.LAST_SECONDS = 1.0  # type: ignore[misc]
 
 
 def spoil(connection: sqlite3.Connection, _session: int, event: events.Event) -> None:

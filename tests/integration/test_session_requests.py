@@ -114,9 +114,9 @@ async def test_a_message_passes_few_modules_until_it_is_committed(
     ways: list[list[str]] = []
     enqueue = MemoryLogs.enqueue
 
-    def noted(store: MemoryLogs, sink: Any, event: Event, *, urgent: bool) -> None:
+    def noted(store: MemoryLogs, sink: Any, *events: Event, urgent: bool) -> None:
         ways.append(way_to(sys._getframe(1)))
-        enqueue(store, sink, event, urgent=urgent)
+        enqueue(store, sink, *events, urgent=urgent)
 
     async with inside_gateway(tmp_path) as inside:
         await inside.chat("a", "/echo first")

@@ -89,7 +89,7 @@ async def stream(system: System, load: Load, programs: pathlib.Path) -> Figures:
     """One round of a load."""
     names = [f"s{number}" for number in range(load.streams)]
     async with relays.client(programs, system, names) as client:
-        start = time.monotonic_ns() + round((0.5 + load.streams / 200) * SECOND)
+        start = time.monotonic_ns() + round((0.5 + load.streams / 100) * SECOND)
         chunks = round((SETTLE_SECONDS + load.seconds + 0.5) * load.rate)
         await every(names, lambda name: system.say(name, f"stream={chunks},{1_000_000 // load.rate},{start}"))
         assert time.monotonic_ns() < start, "the messages came too late"

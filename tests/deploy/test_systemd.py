@@ -156,10 +156,17 @@ async def test_a_gateway_that_is_killed_comes_back_however_often(machine: Machin
 async def _killed(machine: Machine) -> None:
     """Kills the gateway as soon as there is one."""
     async with within(RESTART_SECONDS):
-        while not (found := [each for each in _children(machine) if each.name() == "agent-gateway"]):
+        while not (found := [each for each in _children(machine) if _name(each) == "agent-gateway"]):
             await asyncio.sleep(0.02)
     found[0].kill()
     await asyncio.to_thread(found[0].wait, RESTART_SECONDS * crowding())
+
+
+def _name(process: psutil.Process) -> str:
+    """Empty if it has just ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.name()
+    return ""
 
 
 async def test_a_stop_leaves_no_process_and_the_next_connection_starts_it_again(

@@ -247,7 +247,7 @@ def test_an_application_that_cannot_be_loaded_is_named_and_stops_no_other(
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     entries = f"[console_scripts]\na = b:c\n\n[{applications.GROUP}]\nbroken = no_such_module:APPLICATION\n"
     (about / "entry_points.txt").write_text(entries)
-    monkeypatch.syspath_prepend(about.parent)
+    monkeypatch.setattr(sys, "path", [str(about.parent), *sys.path])
     applications._found.cache_clear()
     try:
         assert sorted(names(Config())) == sorted(SHIPPED)

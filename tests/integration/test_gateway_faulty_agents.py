@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import time
 from typing import Any, Final
 
@@ -271,3 +272,15 @@ async def test_deleting_in_the_middle_of_an_answer(gateway: RunningGateway) -> N
         assert (answer["receipt"]["processes"], answer["receipt"]["survivors"]) == (1, 0)
         assert (await stream.to_end())[-1].event == "session_closed"
     assert not worker.is_running()
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere an interpreter is the init")
+async def test_an_agent_cannot_look_into_the_init_above_it(tmp_path: Any) -> None:
+    look = "(cat /proc/1/cmdline; ls /proc/1/fd; cat /proc/1/maps /proc/1/environ) 2>&1"
+    agents = {"looks": {"turns": [[{"run": look}]]}}
+    config = "[workers]\nrequire = 'strict'\n"
+    async with gateway_inside(tmp_path, config=config, agents=agents) as gateway:
+        await gateway.send("a", "go", agent="looks")
+        said = words(await state_when(gateway.http, "a", is_over), "agent")
+    assert said.startswith("init")
+    assert said.count("Permission denied") == 3, said

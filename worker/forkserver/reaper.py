@@ -4,19 +4,21 @@ megabytes of every session whose agent is a command.
 It does what `init.run` does from there on, as pid 1 of a pid namespace: reaps, sends signals on to the
 agent's process group, and writes the agent's wait status to the report pipe as its last word. It is run from
 memory (memfd_create(2)), holds nothing but that pipe, and asks the kernel for nothing but rt_sigtimedwait,
-wait4, kill, write and exit_group. Where it cannot be run (another processor than x86-64, a kernel that runs
-nothing from memory) the interpreter stays.
+wait4, kill, write and exit_group. It has no capability, and the agent, which has the same user, cannot look
+into it. Where it cannot be run (another processor than x86-64, a kernel that runs nothing from memory) the
+interpreter stays.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import signal
 import struct
 from collections.abc import Iterable
 from typing import Final
+
+from worker.sandbox import kernel
 
 _CODE: Final = bytes.fromhex(
     # reap: wait4(-1, rsp - 16, WNOHANG, 0)
@@ -67,19 +69,23 @@ _HEADERS_BYTES: Final = _FILE_HEADER.size + _SEGMENT.size
 _ADDRESS: Final = 0x400000
 _PAGE_BYTES: Final = 4096
 _X86_64: Final = 62
+_RUN_ONLY: Final = 0o111
+"""Who runs what they cannot read can be looked into by nobody of the same user (PR_SET_DUMPABLE(2const))."""
 _MFD_EXEC: Final = 0x10
 """Since Linux 6.3: not for data alone (vm.memfd_noexec)."""
 
 
 def become(agent: int, report: int, forwarded: Iterable[signal.Signals]) -> None:
     """Called by pid 1 when its agent runs. It returns only if the program cannot be run here."""
-    if platform.machine() != "x86_64":
+    if os.uname().machine != "x86_64":
         return
     signals = {signal.SIGCHLD, *forwarded}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # kept by the program, which waits for them
     with contextlib.suppress(OSError):
         memory = _in_memory(program(signals, agent, report))
         os.set_inheritable(report, True)
+        kernel.set_dumpable(False)
+        kernel.drop_capabilities()  # with them it could read the file: what it runs could be looked into
         os.execve(memory, ["init"], {})  # noqa: S606
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -104,4 +110,5 @@ def _in_memory(content: bytes) -> int:
     except OSError:
         memory = os.memfd_create("init", os.MFD_CLOEXEC)
     os.write(memory, content)
+    os.fchmod(memory, _RUN_ONLY)
     return memory

@@ -18,7 +18,6 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import CollectorRegistry
 
 from gateway.events.facts import EgressAnswer
-from gateway.telemetry import metric_values
 from gateway.telemetry.heavy import lazily
 from gateway.telemetry.recent import Recent
 
@@ -134,7 +133,6 @@ class Metrics:
 
     def __init__(self, *, version: str, monotonic: Callable[[], float]) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series beside each counter, which nobody reads
-        metric_values.use()
         registry = self.registry = CollectorRegistry()
         self.events = Tally()
         self.starts = Recent(monotonic)

@@ -15,7 +15,7 @@ ROOT: Final = pathlib.Path(__file__).parent.parent.parent
 HOMES: Final[dict[str, tuple[str, ...]]] = {
     "starlette": ("api.", "app", "apps.", "extension", "http.", "server."),
     "sse_starlette": (),
-    "prometheus_client": ("telemetry.metrics", "telemetry.metric_values"),
+    "prometheus_client": ("telemetry.metrics",),
     "opentelemetry": ("telemetry.tracing",),
     "psutil": ("workers.memory", "workers.orphans"),
     "uvloop": ("cli.serve",),

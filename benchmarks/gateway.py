@@ -41,12 +41,16 @@ address_burst = 100000
 """
 
 
-def percentiles(values: Sequence[float]) -> str:
+def quantiles(values: Sequence[float]) -> tuple[float, float]:
     """p50 and p99."""
     ordered = sorted(values)
-    return (
-        f"{statistics.median(ordered):8.3f} {ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]:8.3f}"
-    )
+    return statistics.median(ordered), ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+
+
+def percentiles(values: Sequence[float]) -> str:
+    """p50 and p99 in words."""
+    p50, p99 = quantiles(values)
+    return f"{p50:8.3f} {p99:8.3f}"
 
 
 def row(name: str, figures: str, note: str = "") -> None:

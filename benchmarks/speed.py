@@ -43,12 +43,6 @@ class Line(Struct, frozen=True):
     seen: str
 
 
-def quantiles(values: Sequence[float]) -> tuple[float, float]:
-    """p50 and p99."""
-    ordered = sorted(values)
-    return statistics.median(ordered), ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-
-
 def most(what: str, value: float, floor: float, bound: float, unit: str) -> Line:
     """A value that is at most so many times its floor."""
     seen = f"{value:,.4g} {unit} beside {floor:,.4g}"
@@ -100,7 +94,7 @@ def _middle(rounds: list[streams.Figures], key: str) -> float:
 
 def of_starts(starts: gateway.Starts, turns: list[float], wakes: list[float]) -> list[Line]:
     """First words and first turns, in shares of what the bare process takes."""
-    bare, lines = quantiles(starts.bare), []
+    bare, lines = gateway.quantiles(starts.bare), []
     rows: tuple[tuple[str, list[float], tuple[float, ...]], ...] = (
         ("request to first word, strict", starts.without_spare, (6, 12)),
         ("the same from a spare", starts.from_spare, (3, 8)),
@@ -109,7 +103,7 @@ def of_starts(starts: gateway.Starts, turns: list[float], wakes: list[float]) ->
     )
     for what, values, bounds in rows:
         for name, value, floor, bound, reference in zip(
-            ("p50", "p99"), quantiles(values), bare, bounds, BARE_MS, strict=False
+            ("p50", "p99"), gateway.quantiles(values), bare, bounds, BARE_MS, strict=False
         ):
             lines.append(most(f"{what}, {name}", value, floor, bound / reference, "ms"))
     return lines
@@ -152,7 +146,7 @@ async def of_program(bare: Sequence[float]) -> list[Line]:
     """How soon the program answers, and what it takes then."""
     seconds, mine, server = await cold()
     return [
-        most("cold start to /health, p50", statistics.median(seconds) * 1000, quantiles(bare)[0],
+        most("cold start to /health, p50", statistics.median(seconds) * 1000, gateway.quantiles(bare)[0],
              450 / BARE_MS[0], "ms"),
         Line(Aim(what="RSS of the idle gateway, MB", seen=mine, most=50), ""),
         Line(Aim(what="RSS of its fork server, MB", seen=server, most=12), ""),
